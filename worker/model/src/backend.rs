@@ -1,0 +1,194 @@
+//! The operations that architectures are written in, and that a device implements.
+
+use std::ops::Range;
+
+use shardrun_files::MatrixView;
+
+use crate::Batch;
+
+/// A device that runs one rank's share of a model.
+///
+/// Operations enqueue: an implementation may return before the work is done, and only
+/// [`Backend::read`] waits. Activations live in a workspace that the backend lays out per batch
+/// shape; a [`Backend::Tensor`] goes back to it when dropped.
+///
+/// Every operation gives a row the same bits whatever other rows are in the batch, however
+/// many threads run, and however a prompt was cut into chunks.
+pub trait Backend {
+    /// What can go wrong.
+    type Error: std::error::Error + Send + Sync + 'static;
+    /// A weight matrix in the layout of this backend's kernels.
+    type Matrix;
+    /// A vector of gains, as float32.
+    type Vector;
+    /// Float activations `[rows, columns]`.
+    type Tensor;
+    /// Activations as a linear layer reads them: float32 here, quantised there.
+    type Operand;
+
+    /// Packs matrices of equal column counts, stacked by rows, into one (query, key and value in
+    /// one product, say).
+    ///
+    /// # Errors
+    /// If the device has no memory for it, or no kernel for its type.
+    fn pack(&mut self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix, Self::Error>;
+
+    /// Uploads a vector.
+    ///
+    /// # Errors
+    /// If the device has no memory for it.
+    fn vector(&mut self, values: &[f32]) -> Result<Self::Vector, Self::Error>;
+
+    /// Makes the paged cache of keys and values, once; it starts zeroed.
+    ///
+    /// # Errors
+    /// If the device has no memory for it.
+    fn allocate_cache(&mut self, shape: CacheShape) -> Result<(), Self::Error>;
+
+    /// Takes in what the following operations work on: one call per iteration.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    fn begin(&mut self, batch: &Batch) -> Result<(), Self::Error>;
+
+    /// Looks up the batch's tokens in a table that holds the vocabulary's rows from `first_token`
+    /// on; tokens outside it give rows of zeros. Gives `[tokens, columns]`.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn embed(&mut self, table: &Self::Matrix, first_token: u32) -> Result<Self::Tensor, Self::Error>;
+
+    /// `x / sqrt(mean(x^2) + epsilon) * gain`, row by row (Zhang and Sennrich, 2019).
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn rms_norm(
+        &mut self,
+        x: &Self::Tensor,
+        gain: &Self::Vector,
+        epsilon: f32,
+    ) -> Result<Self::Operand, Self::Error>;
+
+    /// `x * transpose(w)`: `[rows, inputs]` by `[outputs, inputs]` gives `[rows, outputs]`.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn linear(&mut self, x: &Self::Operand, w: &Self::Matrix) -> Result<Self::Tensor, Self::Error>;
+
+    /// Causal attention over the paged cache. `qkv` is `[tokens, (query + 2 * kv heads) * head_dim]`,
+    /// queries first, then keys, then values. Rotates queries and keys, stores keys and
+    /// values at the batch's places in the cache of `layer`, then reads all of them back
+    /// from there. Gives `[tokens, query heads * head_dim]`.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn attention(
+        &mut self,
+        layer: usize,
+        qkv: Self::Tensor,
+        heads: &HeadShard,
+        rope: &Rope,
+    ) -> Result<Self::Operand, Self::Error>;
+
+    /// `silu(gate) * up`, where a row of `gate_up` holds all gates, then all ups.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn gated_mlp(&mut self, gate_up: Self::Tensor) -> Result<Self::Operand, Self::Error>;
+
+    /// Sums `x` over the ranks of the group, in rank order.
+    ///
+    /// # Errors
+    /// If the device or a peer failed.
+    fn all_reduce(&mut self, x: Self::Tensor) -> Result<Self::Tensor, Self::Error>;
+
+    /// Sums `partial` over the ranks, in rank order, then adds it to `residual`.
+    ///
+    /// # Errors
+    /// If the device or a peer failed.
+    fn all_reduce_add(
+        &mut self,
+        residual: Self::Tensor,
+        partial: Self::Tensor,
+    ) -> Result<Self::Tensor, Self::Error>;
+
+    /// The rows that the batch samples from, in the batch's order.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn sampled_rows(&mut self, x: Self::Tensor) -> Result<Self::Tensor, Self::Error>;
+
+    /// Puts columns that are spread over the ranks side by side on rank 0: `columns[r]` are rank
+    /// r's. `None` on the other ranks.
+    ///
+    /// # Errors
+    /// If the device or a peer failed.
+    fn gather_columns(
+        &mut self,
+        part: Self::Tensor,
+        columns: &[Range<usize>],
+    ) -> Result<Option<Self::Tensor>, Self::Error>;
+
+    /// Waits for a tensor and reads it, row-major.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn read<'a>(&'a mut self, x: &'a Self::Tensor) -> Result<&'a [f32], Self::Error>;
+}
+
+/// The size of one rank's cache of keys and values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Layers that this rank holds.
+    pub layers: usize,
+    /// KV heads that this rank holds.
+    pub kv_heads: usize,
+    /// Elements of one head.
+    pub head_dim: usize,
+    /// Blocks in the cache.
+    pub blocks: usize,
+    /// Tokens in one block, a power of two.
+    pub tokens_per_block: usize,
+}
+
+impl CacheShape {
+    /// Bytes of the cache, keys and values, with elements of `element_bytes`; `None` on overflow.
+    #[must_use]
+    pub fn bytes(&self, element_bytes: usize) -> Option<usize> {
+        [self.layers, self.kv_heads, self.head_dim, self.blocks, self.tokens_per_block, element_bytes]
+            .iter()
+            .try_fold(2usize, |bytes, &factor| bytes.checked_mul(factor))
+    }
+}
+
+/// The attention heads of one rank.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadShard {
+    /// Query heads, numbered as in the whole model.
+    pub query_heads: Range<usize>,
+    /// KV heads that those read, numbered as in the whole model. A KV head may be on several ranks.
+    pub kv_heads: Range<usize>,
+    /// Query heads that share one KV head.
+    pub queries_per_kv: usize,
+    /// Elements of one head.
+    pub head_dim: usize,
+}
+
+impl HeadShard {
+    /// The KV head, counted from this rank's first, that this rank's `query`-th query head reads.
+    #[must_use]
+    pub fn kv_head_of(&self, query: usize) -> usize {
+        (self.query_heads.start + query) / self.queries_per_kv - self.kv_heads.start
+    }
+}
+
+/// Rotary position embedding (Su et al., 2021) over neighbouring pairs of a head: elements 2i and
+/// 2i + 1 turn by `position / theta^(2i / dims)`. GGUF files of the llama architecture
+/// store query and key rows so that this form is the right one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies.
+    pub theta: f32,
+    /// Elements of a head that rotate, from its first.
+    pub dims: usize,
+}

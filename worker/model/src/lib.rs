@@ -1,0 +1,16 @@
+//! Model architectures, how they are cut into shards, and the [`Backend`] that they are written in.
+//!
+//! An architecture here knows tensors by name and mathematics by operation; it knows no device, no
+//! process group and no scheduler.
+
+mod backend;
+mod batch;
+mod config;
+mod llama;
+mod shard;
+
+pub use backend::{Backend, CacheShape, HeadShard, Rope};
+pub use batch::{Batch, Span};
+pub use config::{ConfigError, ModelConfig};
+pub use llama::{Llama, LoadError};
+pub use shard::{Shard, ShardError};
