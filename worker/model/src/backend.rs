@@ -56,7 +56,11 @@ pub trait Backend {
     ///
     /// # Errors
     /// If the device failed.
-    fn embed(&mut self, table: &Self::Matrix, first_token: u32) -> Result<Self::Tensor, Self::Error>;
+    fn embed(
+        &mut self,
+        table: &Self::Matrix,
+        first_token: u32,
+    ) -> Result<Self::Tensor, Self::Error>;
 
     /// `x / sqrt(mean(x^2) + epsilon) * gain`, row by row (Zhang and Sennrich, 2019).
     ///
@@ -155,9 +159,16 @@ impl CacheShape {
     /// Bytes of the cache, keys and values, with elements of `element_bytes`; `None` on overflow.
     #[must_use]
     pub fn bytes(&self, element_bytes: usize) -> Option<usize> {
-        [self.layers, self.kv_heads, self.head_dim, self.blocks, self.tokens_per_block, element_bytes]
-            .iter()
-            .try_fold(2usize, |bytes, &factor| bytes.checked_mul(factor))
+        [
+            self.layers,
+            self.kv_heads,
+            self.head_dim,
+            self.blocks,
+            self.tokens_per_block,
+            element_bytes,
+        ]
+        .iter()
+        .try_fold(2usize, |bytes, &factor| bytes.checked_mul(factor))
     }
 }
 
