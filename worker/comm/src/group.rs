@@ -34,10 +34,4 @@ pub trait Group: Send {
         columns: &[Range<usize>],
         whole: &mut [f32],
     ) -> Result<(), CommError>;
-
-    /// The least of all ranks' `value`s, on every rank.
-    ///
-    /// # Errors
-    /// [`CommError`] if a peer does not take part in time.
-    fn all_min(&mut self, value: u64) -> Result<u64, CommError>;
 }

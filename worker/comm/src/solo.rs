@@ -1,8 +1,9 @@
 //! The group of one.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use crate::{CommError, Group};
+use crate::{CommError, Group, Mail};
 
 /// A group with nobody else in it: every collective is the identity.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,8 +31,19 @@ impl Group for Solo {
         whole.copy_from_slice(part);
         Ok(())
     }
+}
 
-    fn all_min(&mut self, value: u64) -> Result<u64, CommError> {
-        Ok(value)
+/// The mail of a leader without followers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoMail;
+
+impl Mail for NoMail {
+    fn send(&mut self, _message: &[u8]) -> Result<(), CommError> {
+        Ok(())
+    }
+
+    fn receive(&mut self, _message: &mut Vec<u8>, wait: Duration) -> Result<bool, CommError> {
+        std::thread::sleep(wait);
+        Ok(false)
     }
 }

@@ -1,0 +1,156 @@
+//! All ranks of the job, for what happens once at the start.
+
+use std::mem::forget;
+
+use mpi::Threading;
+use mpi::environment::Universe;
+
+use crate::mpi::Comm;
+use crate::wait::Patience;
+use crate::{CommError, MpiGroup, MpiMail};
+
+/// MPI from its initialisation to its end. Collective calls are made by all ranks in one order.
+pub struct World {
+    comm: Comm,
+    node: Comm,
+    patience: Patience,
+    /// Finalises MPI when dropped; last, after the communicators.
+    _universe: Universe,
+}
+
+impl World {
+    /// Initialises MPI for several threads.
+    ///
+    /// # Errors
+    /// [`CommError::Threading`] if the library can't serve several threads;
+    /// [`CommError::Initialised`] if it was initialised before.
+    pub fn init(patience: Patience) -> Result<Self, CommError> {
+        let (universe, threading) =
+            mpi::initialize_with_threading(Threading::Multiple).ok_or(CommError::Initialised)?;
+        if threading < Threading::Multiple {
+            return Err(CommError::Threading);
+        }
+        let comm = Comm::world()?;
+        let node = comm.split_node()?;
+        Ok(Self { comm, node, patience, _universe: universe })
+    }
+
+    /// This rank's place in the job.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.comm.rank
+    }
+
+    /// Ranks of the job.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.comm.size
+    }
+
+    /// This rank's place among those of its node.
+    #[must_use]
+    pub fn local_rank(&self) -> usize {
+        self.node.rank
+    }
+
+    /// Ranks of the job on this node.
+    #[must_use]
+    pub fn local_size(&self) -> usize {
+        self.node.size
+    }
+
+    /// Changes how long later calls wait.
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
+    /// Whether all ranks are on one node. Collective.
+    ///
+    /// # Errors
+    /// [`CommError`] if a peer does not take part in time.
+    pub fn on_one_node(&self) -> Result<bool, CommError> {
+        let sizes = self.all_gather_u64(self.node.size as u64)?;
+        Ok(sizes.iter().all(|&size| size == self.comm.size as u64))
+    }
+
+    /// Waits until all ranks are here.
+    ///
+    /// # Errors
+    /// [`CommError`] if a peer does not come in time.
+    pub fn barrier(&self) -> Result<(), CommError> {
+        self.comm.start_barrier()?.wait(&self.patience)
+    }
+
+    /// Rank 0's `bytes`, on every rank. What others pass is not read.
+    ///
+    /// # Errors
+    /// [`CommError`] if a peer does not take part in time.
+    pub fn broadcast(&self, bytes: &[u8]) -> Result<Vec<u8>, CommError> {
+        let len = self.all_gather_u64(bytes.len() as u64)?[0] as usize;
+        let mut data = if self.comm.rank == 0 { bytes.to_vec() } else { vec![0; len] };
+        let result =
+            self.comm.start_broadcast(&mut data).and_then(|pending| pending.wait(&self.patience));
+        if let Err(error) = result {
+            forget(data);
+            return Err(error);
+        }
+        Ok(data)
+    }
+
+    /// Every rank's `text`, in rank order.
+    ///
+    /// # Errors
+    /// [`CommError`] if a peer does not take part in time.
+    pub fn all_gather_text(&self, text: &str) -> Result<Vec<String>, CommError> {
+        let lens = self.all_gather_u64(text.len() as u64)?;
+        let longest = lens.iter().copied().max().unwrap_or(0) as usize;
+        let mut mine = text.as_bytes().to_vec();
+        mine.resize(longest, 0);
+        let mut all = vec![0; longest * self.comm.size];
+        let result = self
+            .comm
+            .start_all_gather(&mine, &mut all)
+            .and_then(|pending| pending.wait(&self.patience));
+        if let Err(error) = result {
+            forget((mine, all));
+            return Err(error);
+        }
+        let text = |(rank, &len): (usize, &u64)| {
+            String::from_utf8_lossy(&all[rank * longest..][..len as usize]).into_owned()
+        };
+        Ok(lens.iter().enumerate().map(text).collect())
+    }
+
+    /// Every rank's `value`, in rank order.
+    ///
+    /// # Errors
+    /// [`CommError`] if a peer does not take part in time.
+    pub fn all_gather_u64(&self, value: u64) -> Result<Vec<u64>, CommError> {
+        let (mine, mut all) = (vec![value], vec![0; self.comm.size]);
+        let result = self
+            .comm
+            .start_all_gather(&mine, &mut all)
+            .and_then(|pending| pending.wait(&self.patience));
+        if let Err(error) = result {
+            forget((mine, all));
+            return Err(error);
+        }
+        Ok(all)
+    }
+
+    /// The ranks of the job as a group whose collectives are MPI's. Collective.
+    ///
+    /// # Errors
+    /// [`CommError`] if MPI refuses.
+    pub fn mpi_group(&self) -> Result<MpiGroup, CommError> {
+        Ok(MpiGroup::new(self.comm.duplicate()?, self.patience))
+    }
+
+    /// Messages of rank 0 to all others over MPI. Collective.
+    ///
+    /// # Errors
+    /// [`CommError`] if MPI refuses.
+    pub fn mpi_mail(&self) -> Result<MpiMail, CommError> {
+        Ok(MpiMail::new(self.comm.duplicate()?, self.patience))
+    }
+}
