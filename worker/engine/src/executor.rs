@@ -1,0 +1,139 @@
+//! Running plans on one rank: the same on the leader and on every follower.
+
+use shardrun_model::{Backend, Batch, Llama, Span};
+use thiserror::Error;
+
+use crate::plan::{IterationPlan, SequencePlan};
+
+/// One rank's shard, its cache, and the block tables that plans have built up.
+pub struct Executor<B: Backend> {
+    backend: B,
+    model: Llama<B>,
+    tables: Vec<BlockTable>,
+    tokens_per_block: usize,
+    kv_blocks: u32,
+    batch: Batch,
+}
+
+#[derive(Debug, Default)]
+struct BlockTable {
+    generation: u32,
+    blocks: Vec<u32>,
+}
+
+/// Why a plan could not be run.
+#[derive(Debug, Error)]
+pub enum ExecuteError<E: std::error::Error + 'static> {
+    /// The plan does not fit what came before it: leader and follower disagree.
+    #[error("the plan of step {step} asks for {what} {value}; there are {limit}")]
+    Plan {
+        /// Which iteration.
+        step: u64,
+        /// What it names.
+        what: &'static str,
+        /// Which of it.
+        value: usize,
+        /// How many there are.
+        limit: usize,
+    },
+    /// The device or a peer failed.
+    #[error("step {step}: {source}")]
+    Device {
+        /// Which iteration.
+        step: u64,
+        /// The device's reason.
+        source: E,
+    },
+}
+
+impl<B: Backend> Executor<B> {
+    /// An executor for `max_batch_size` sequences on a cache of `kv_blocks`, which `backend` has.
+    pub fn new(
+        backend: B,
+        model: Llama<B>,
+        max_batch_size: usize,
+        tokens_per_block: usize,
+        kv_blocks: u32,
+    ) -> Self {
+        let tables = (0..max_batch_size).map(|_| BlockTable::default()).collect();
+        Self { backend, model, tables, tokens_per_block, kv_blocks, batch: Batch::default() }
+    }
+
+    /// The model of this rank.
+    #[must_use]
+    pub fn model(&self) -> &Llama<B> {
+        &self.model
+    }
+
+    /// Runs `plan`, then gives `take` the logits of the sampled rows, `[rows, vocabulary]`, if this
+    /// is rank 0 and there are any.
+    ///
+    /// # Errors
+    /// [`ExecuteError`]; the ranks are out of step then, and the instance is lost.
+    pub fn run(
+        &mut self,
+        plan: &IterationPlan,
+        take: impl FnOnce(&[f32]),
+    ) -> Result<(), ExecuteError<B::Error>> {
+        let step = plan.step;
+        self.lay_out(plan)?;
+        let failed = |source| ExecuteError::Device { step, source };
+        if let Some(logits) = self.model.forward(&mut self.backend, &self.batch).map_err(failed)? {
+            take(self.backend.read(&logits).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// Turns a plan into a batch. A follower has it from shared memory or the network, so nothing
+    /// in it is believed.
+    fn lay_out(&mut self, plan: &IterationPlan) -> Result<(), ExecuteError<B::Error>> {
+        let refuse =
+            |what, value, limit| ExecuteError::Plan { step: plan.step, what, value, limit };
+        let vocab = self.model.config().vocab;
+        self.batch.clear();
+        self.batch.tokens.extend_from_slice(&plan.tokens);
+        if let Some(&token) = plan.tokens.iter().find(|&&token| token as usize >= vocab) {
+            return Err(refuse("token", token as usize, vocab));
+        }
+        let (mut row, mut new_block) = (0, 0);
+        for &SequencePlan { slot, generation, position, tokens, blocks, sample } in &plan.sequences
+        {
+            let slots = self.tables.len();
+            let table =
+                self.tables.get_mut(slot as usize).ok_or(refuse("slot", slot as usize, slots))?;
+            if table.generation != generation {
+                table.generation = generation;
+                table.blocks.clear();
+            }
+            let new_end = new_block + blocks as usize;
+            let added = plan.blocks.get(new_block..new_end);
+            let added = added.ok_or(refuse("new block", new_end, plan.blocks.len()))?;
+            if let Some(&block) = added.iter().find(|&&block| block >= self.kv_blocks) {
+                return Err(refuse("block", block as usize, self.kv_blocks as usize));
+            }
+            table.blocks.extend_from_slice(added);
+            new_block = new_end;
+
+            let rows = row..row + tokens as usize;
+            let position = position as usize;
+            let held = table.blocks.len() * self.tokens_per_block;
+            if rows.end > plan.tokens.len() {
+                return Err(refuse("row", rows.end, plan.tokens.len()));
+            }
+            if position + rows.len() > held {
+                return Err(refuse("position", position + rows.len(), held));
+            }
+            let first = self.batch.blocks.len();
+            self.batch.blocks.extend_from_slice(&table.blocks);
+            row = rows.end;
+            if sample && !rows.is_empty() {
+                self.batch.sampled.push(rows.end as u32 - 1);
+            }
+            self.batch.spans.push(Span { rows, position, blocks: first..self.batch.blocks.len() });
+        }
+        if row != plan.tokens.len() {
+            return Err(refuse("rows up to", row, plan.tokens.len()));
+        }
+        Ok(())
+    }
+}
