@@ -1,1 +1,27 @@
-fn main() {}
+//! `shardrun-worker`: one rank of a deployment, started by `mpirun`, by `srun`, or by hand.
+//!
+//! Rank 0 reads the deployment and leads: it hosts the gateway and plans iterations. The others
+//! follow. The main thread is the step thread.
+
+mod boot;
+mod cli;
+mod environment;
+mod exit;
+mod life;
+mod load;
+mod logs;
+mod placement;
+mod roles;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match boot::run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::failed(&error),
+    }
+}

@@ -1,1 +1,40 @@
-//! (being written)
+//! The deployment file: what it may say, where each value came from, and what it means on a
+//! given set of nodes.
+//!
+//! [`keys::KEYS`] lists every key once; parsing, environment names, `--set` and
+//! `docs/config.md` all follow it. [`Deployment::load`] merges defaults, file, environment and
+//! flags; [`Layout::new`] places the ranks, and is pure. This crate starts nothing and knows
+//! neither MPI nor models.
+#![forbid(unsafe_code)]
+
+mod banner;
+mod deployment;
+mod error;
+mod file;
+pub mod keys;
+mod kind;
+mod layout;
+mod load;
+mod names;
+mod origin;
+mod reference;
+mod rules;
+mod run_id;
+mod rundir;
+mod source;
+
+pub use banner::ready_text;
+pub use deployment::{
+    Collectives, Deployment, Device, Isa, KvCache, LogLevel, Model, Run, Server, Supervision,
+    Threads,
+};
+pub use error::{ConfigError, ConfigErrors, Conflict};
+pub use kind::Value;
+pub use layout::{Allocation, Layout, LayoutError, NodeAllocation, NodeShare, RankPlace};
+pub use load::{Loaded, Setting};
+pub use names::{Sha256, ShmPrefix};
+pub use origin::{Origin, Position};
+pub use reference::reference;
+pub use run_id::RunId;
+pub use rundir::{RunDir, RunDirError};
+pub use source::{ModelSource, SourceError, cache_dir};

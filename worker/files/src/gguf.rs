@@ -44,12 +44,12 @@ impl Gguf {
         }
         let file = File::open(path).map_err(cannot)?;
         // SAFETY: the mapping is read-only and private to this struct, which outlives every slice
-        // of it. Weight files are not to be changed while they are served: a write by someone else would
-        // show in the weights, and a truncation ends the process with SIGBUS. Neither can
+        // of it. Weight files are not to be changed while they are served: a write by someone else
+        // would show in the weights, and a truncation ends the process with SIGBUS. Neither can
         // lead outside the mapping, since names, shapes and ranges are checked copies.
         let map = unsafe { Mmap::map(&file) }.map_err(cannot)?;
-        let header = header::read(&map)
-            .map_err(|fault| FileError::Damaged { path: path.into(), fault })?;
+        let header =
+            header::read(&map).map_err(|fault| FileError::Damaged { path: path.into(), fault })?;
         Ok(Self { path: path.into(), map, header })
     }
 

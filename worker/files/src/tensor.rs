@@ -41,9 +41,16 @@ impl TensorType {
     }
 
     /// Bytes of `len` elements, a whole number of blocks.
+    ///
+    /// # Panics
+    /// If they are more than can be addressed.
     #[must_use]
     pub fn bytes(self, len: usize) -> usize {
-        len / self.block_len() * self.block_bytes()
+        self.checked_bytes(len).expect("elements of a tensor can be addressed")
+    }
+
+    fn checked_bytes(self, len: usize) -> Option<usize> {
+        (len / self.block_len()).checked_mul(self.block_bytes())
     }
 
     /// The name that files and tools use.
@@ -87,13 +94,23 @@ impl<'a> MatrixView<'a> {
     /// A whole matrix over `data`, which holds exactly its bytes; `None` if it doesn't, or if a row
     /// is not a whole number of blocks.
     #[must_use]
-    pub fn new(tensor_type: TensorType, rows: usize, columns: usize, data: &'a [u8]) -> Option<Self> {
-        if columns % tensor_type.block_len() != 0 {
+    pub fn new(
+        tensor_type: TensorType,
+        rows: usize,
+        columns: usize,
+        data: &'a [u8],
+    ) -> Option<Self> {
+        if !columns.is_multiple_of(tensor_type.block_len()) {
             return None;
         }
-        let row_stride = tensor_type.bytes(columns);
-        (rows.checked_mul(row_stride) == Some(data.len()))
-            .then_some(Self { tensor_type, rows, columns, row_stride, data })
+        let row_stride = tensor_type.checked_bytes(columns)?;
+        (rows.checked_mul(row_stride) == Some(data.len())).then_some(Self {
+            tensor_type,
+            rows,
+            columns,
+            row_stride,
+            data,
+        })
     }
 
     /// How the numbers are stored.
@@ -137,7 +154,7 @@ impl<'a> MatrixView<'a> {
     pub fn columns_in(&self, range: Range<usize>) -> Result<Self, Misaligned> {
         assert!(range.start <= range.end && range.end <= self.columns, "columns within the matrix");
         let block = self.tensor_type.block_len();
-        if range.start % block != 0 || range.end % block != 0 {
+        if !range.start.is_multiple_of(block) || !range.end.is_multiple_of(block) {
             return Err(Misaligned {
                 start: range.start,
                 end: range.end,
@@ -158,5 +175,91 @@ impl<'a> MatrixView<'a> {
     pub fn row(&self, row: usize) -> &'a [u8] {
         assert!(row < self.rows, "row within the matrix");
         &self.data[row * self.row_stride..][..self.tensor_type.bytes(self.columns)]
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Three rows of three Q8_0 blocks; every byte of a block is `10 * row + block`.
+    fn three_by_three() -> Vec<u8> {
+        (0..9_u8).flat_map(|i| [i / 3 * 10 + i % 3; 34]).collect()
+    }
+
+    fn blocks(view: &MatrixView<'_>, row: usize) -> Vec<u8> {
+        let (blocks, rest) = view.row(row).as_chunks::<34>();
+        assert!(rest.is_empty());
+        blocks.iter().map(|block| block[0]).collect()
+    }
+
+    #[test]
+    fn a_matrix_needs_exactly_its_bytes() {
+        let data = [0; 40];
+        assert!(MatrixView::new(TensorType::Q4_1, 2, 32, &data).is_some());
+        assert!(MatrixView::new(TensorType::Q4_1, 1, 64, &data).is_some());
+        assert!(MatrixView::new(TensorType::Q4_1, 2, 32, &data[..39]).is_none());
+        assert!(MatrixView::new(TensorType::Q4_1, 1, 32, &data).is_none());
+        // A row of half a block.
+        assert!(MatrixView::new(TensorType::Q4_1, 4, 16, &data).is_none());
+        // Sizes that wrap around to the right number of bytes.
+        assert!(MatrixView::new(TensorType::F32, 1, 1 << 62, &[]).is_none());
+        assert!(MatrixView::new(TensorType::F32, 1 << 62, 1, &[]).is_none());
+    }
+
+    #[test]
+    fn cuts_nest() {
+        let data = three_by_three();
+        let whole = MatrixView::new(TensorType::Q8_0, 3, 96, &data).unwrap();
+        assert_eq!(blocks(&whole, 1), [10, 11, 12]);
+
+        let rows = whole.rows_in(1..3);
+        assert_eq!((rows.rows(), rows.columns()), (2, 96));
+        assert_eq!(blocks(&rows, 0), [10, 11, 12]);
+
+        let right = whole.columns_in(32..96).unwrap();
+        assert_eq!((right.rows(), right.columns()), (3, 64));
+        assert_eq!(blocks(&right, 2), [21, 22]);
+
+        // Rows of columns, columns of rows, and columns of columns are the same rectangle.
+        for view in [
+            right.rows_in(1..3).columns_in(0..32).unwrap(),
+            rows.columns_in(32..64).unwrap(),
+            right.columns_in(0..32).unwrap().rows_in(1..3),
+        ] {
+            assert_eq!((view.rows(), view.columns()), (2, 32));
+            assert_eq!(blocks(&view, 0), [11]);
+            assert_eq!(blocks(&view, 1), [21]);
+        }
+    }
+
+    #[test]
+    fn empty_cuts_are_views_too() {
+        let data = three_by_three();
+        let whole = MatrixView::new(TensorType::Q8_0, 3, 96, &data).unwrap();
+        let last = whole.columns_in(64..96).unwrap();
+        assert_eq!(last.rows_in(3..3).rows(), 0);
+        assert_eq!(last.rows_in(3..3).columns_in(32..32).unwrap().columns(), 0);
+        assert_eq!(whole.columns_in(96..96).unwrap().row(2), [0_u8; 0]);
+        assert!(MatrixView::new(TensorType::F16, 0, 8, &[]).is_some());
+    }
+
+    #[test]
+    fn a_cut_inside_a_block_is_refused() {
+        let data = three_by_three();
+        let whole = MatrixView::new(TensorType::Q8_0, 3, 96, &data).unwrap();
+        assert_eq!(
+            whole.columns_in(16..48).unwrap_err().to_string(),
+            "columns 16..48 of a Q8_0 matrix don't begin and end on blocks of 32"
+        );
+        assert!(whole.columns_in(0..33).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "row within the matrix")]
+    fn a_row_beyond_the_last_is_a_bug() {
+        let data = three_by_three();
+        let _ = MatrixView::new(TensorType::Q8_0, 3, 96, &data).unwrap().rows_in(0..1).row(1);
     }
 }

@@ -25,6 +25,13 @@ impl GgufBuilder {
         self
     }
 
+    /// Takes a metadata value away again; whether there was one.
+    pub fn remove(&mut self, key: &str) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|(name, _)| name != key);
+        self.entries.len() < before
+    }
+
     /// Adds a string.
     #[must_use]
     pub fn string(self, key: &str, text: &str) -> Self {
@@ -65,6 +72,7 @@ impl GgufBuilder {
             .find(|(key, _)| key == "general.alignment")
             .and_then(|(_, value)| value.integer())
             .and_then(|n| usize::try_from(n).ok())
+            .filter(|&n| n > 0)
             .unwrap_or(32);
         let mut file = b"GGUF".to_vec();
         file.extend(3_u32.to_le_bytes());

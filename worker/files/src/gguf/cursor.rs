@@ -70,8 +70,9 @@ impl<'a> Cursor<'a> {
     pub(super) fn string(&mut self, what: &'static str) -> Result<String, Fault> {
         let length = self.u64()?;
         let at = self.at();
-        let text = str::from_utf8(self.take(length, what)?);
-        Ok(text.map_err(|_| Fault::Text { what, at })?.to_owned())
+        // Copied, then checked: another process may be writing to the mapping.
+        let bytes = self.take(length, what)?.to_vec();
+        String::from_utf8(bytes).map_err(|_| Fault::Text { what, at })
     }
 
     fn bool(&mut self) -> Result<bool, Fault> {

@@ -92,16 +92,14 @@ fn alignment(metadata: &HashMap<String, Value>) -> Result<u32, Fault> {
     let Some(value) = metadata.get("general.alignment") else {
         return Ok(DEFAULT_ALIGNMENT);
     };
-    value
-        .integer()
-        .and_then(|n| u32::try_from(n).ok())
-        .filter(|n| n.is_power_of_two())
-        .ok_or_else(|| Fault::Alignment {
+    value.integer().and_then(|n| u32::try_from(n).ok()).filter(|n| n.is_power_of_two()).ok_or_else(
+        || Fault::Alignment {
             found: match value.integer() {
                 Some(n) => n.to_string(),
                 None => value.type_name().to_owned(),
             },
-        })
+        },
+    )
 }
 
 /// A tensor as the header lists it, before its place is checked.
@@ -135,7 +133,7 @@ impl Listed {
             StoredType::Unread(_) => 0,
         };
         let first = u128::from(start) + u128::from(*offset);
-        let end = first + u128::from(bytes);
+        let end = first + bytes as u128;
         if end > file as u128 {
             return Err(Fault::Outside { name: name.clone(), end, file: file as u64 });
         }
@@ -143,7 +141,7 @@ impl Listed {
         Ok(TensorInfo { shape: shape.clone(), stored, range: first as usize..end as usize })
     }
 
-    fn bytes(&self, tensor_type: TensorType) -> Result<u64, Fault> {
+    fn bytes(&self, tensor_type: TensorType) -> Result<usize, Fault> {
         let block = tensor_type.block_len();
         let columns = self.shape.first().copied().unwrap_or(1);
         if columns % block as u64 != 0 {
@@ -154,10 +152,15 @@ impl Listed {
                 block,
             });
         }
-        let elements = self.shape.iter().try_fold(1_u64, |product, &n| product.checked_mul(n));
-        elements
-            .and_then(|n| (n / block as u64).checked_mul(tensor_type.block_bytes() as u64))
-            .ok_or_else(|| Fault::Huge { name: self.name.clone(), shape: self.shape.clone() })
+        // Zeroes count as ones, so that no single dimension is beyond what can be addressed either.
+        let elements = self
+            .shape
+            .iter()
+            .try_fold(1_usize, |product, &n| product.checked_mul(usize::try_from(n).ok()?.max(1)));
+        let bytes = elements
+            .and_then(|n| (n / block).checked_mul(tensor_type.block_bytes()))
+            .ok_or_else(|| Fault::Huge { name: self.name.clone(), shape: self.shape.clone() })?;
+        Ok(if self.shape.contains(&0) { 0 } else { bytes })
     }
 }
 

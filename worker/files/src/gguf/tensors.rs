@@ -27,15 +27,9 @@ impl Gguf {
                 return Err(self.tensor_type(name, info, "F32, F16, Q4_1 or Q8_0"));
             }
         };
-        // A dimension may be beyond usize only beside one of 0.
-        let [columns, rows] = [info.shape[0], info.shape[1]].map(usize::try_from);
-        let view = match (rows, columns) {
-            (Ok(rows), Ok(columns)) => {
-                MatrixView::new(tensor_type, rows, columns, &self.map[info.range.clone()])
-            }
-            _ => None,
-        };
-        view.ok_or_else(|| self.tensor_shape(name, info, 2))
+        let [columns, rows] = [info.shape[0], info.shape[1]].map(|n| n as usize);
+        Ok(MatrixView::new(tensor_type, rows, columns, &self.map[info.range.clone()])
+            .expect("the header's check compared shape, type and range"))
     }
 
     /// A tensor of one dimension, F32 or F16, as floats.
@@ -44,7 +38,8 @@ impl Gguf {
     /// If it is absent, has another number of dimensions, or another type.
     pub fn vector(&self, name: &str) -> Result<Vec<f32>, FileError> {
         let info = self.tensor(name, 1)?;
-        let StoredType::Read(tensor_type @ (TensorType::F32 | TensorType::F16)) = info.stored else {
+        let StoredType::Read(tensor_type @ (TensorType::F32 | TensorType::F16)) = info.stored
+        else {
             return Err(self.tensor_type(name, info, "F32 or F16"));
         };
         let data = &self.map[info.range.clone()];

@@ -1,0 +1,353 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Device, ModelSource, Threads};
+
+const SHA: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
+    let mut env: HashMap<String, String> = pairs(env).into_iter().collect();
+    env.entry("HOME".to_owned()).or_insert_with(|| "/home/u".to_owned());
+    merge(Path::new("/etc/d/x.toml"), text, &env, &pairs(flags))
+}
+
+fn problems(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Vec<String> {
+    let errors = load(text, env, flags).unwrap_err();
+    errors.errors().iter().map(ToString::to_string).collect()
+}
+
+fn origin(loaded: &Loaded, path: &str) -> String {
+    loaded.settings.iter().find(|s| s.key.path == path).unwrap().origin.to_string()
+}
+
+/// A file with `name`, `model.source`, and these lines in `[model]`, the first on line 4.
+fn model(lines: &str) -> String {
+    format!("name = \"x\"\n[model]\nsource = \"m.gguf\"\n{lines}\n")
+}
+
+#[test]
+fn the_least_file_gets_every_default() {
+    let loaded = load(&model(""), &[], &[]).unwrap();
+    let d = &loaded.deployment;
+    assert_eq!(d.model.source, ModelSource::Path("/etc/d/m.gguf".into()));
+    assert_eq!(
+        (d.model.tp_size, d.model.threads, d.model.device),
+        (1, Threads::Auto, Device::Auto)
+    );
+    assert_eq!((d.kv_cache.max_tokens, d.kv_cache.num_blocks()), (32768, 1024));
+    assert_eq!(d.server.host.to_string(), "127.0.0.1");
+    assert_eq!((d.server.http_port, d.server.metrics_port), (8000, 8002));
+    assert_eq!(d.run.dir, Path::new("/home/u/.local/state/shardrun"));
+    assert_eq!((&d.run.log_dir, &d.run.shm_prefix, d.model.max_seq_len), (&None, &None, None));
+    assert_eq!(d.supervision.heartbeat.as_millis(), 500);
+    assert_eq!(loaded.settings.len(), KEYS.len());
+    assert_eq!(origin(&loaded, "model.source"), "/etc/d/x.toml:3");
+    assert_eq!(origin(&loaded, "model.tp_size"), "default");
+}
+
+#[test]
+fn flags_win_over_environment_over_file() {
+    let text = model("tp_size = 2\nthreads = 3\nmax_batch_size = 4");
+    let env = [("SHARDRUN_MODEL_TP_SIZE", "5"), ("SHARDRUN_MODEL_THREADS", "6")];
+    let flags = [("model.tp_size", "7"), ("model.tp_size", "8")];
+    let loaded = load(&text, &env, &flags).unwrap();
+    let d = &loaded.deployment.model;
+    assert_eq!((d.tp_size, d.threads, d.max_batch_size), (8, Threads::Fixed(6), 4));
+    assert_eq!(origin(&loaded, "model.tp_size"), "command line");
+    assert_eq!(origin(&loaded, "model.threads"), "SHARDRUN_MODEL_THREADS");
+    assert_eq!(origin(&loaded, "model.max_batch_size"), "/etc/d/x.toml:6");
+}
+
+#[test]
+fn paths_begin_where_they_are_written() {
+    let text = "name = \"x\"\n[model]\nsource = \"~/m.gguf\"\n[run]\ndir = \"runs\"\n";
+    let loaded = load(text, &[], &[("run.log_dir", "logs")]).unwrap();
+    assert_eq!(loaded.deployment.model.source, ModelSource::Path("/home/u/m.gguf".into()));
+    assert_eq!(loaded.deployment.run.dir, Path::new("/etc/d/runs"));
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(loaded.deployment.run.log_dir, Some(here.join("logs")));
+    let state = load(&model(""), &[("XDG_STATE_HOME", "/state/")], &[]).unwrap();
+    assert_eq!(state.deployment.run.dir, Path::new("/state/shardrun"));
+    assert_eq!(
+        problems(text, &[("HOME", "")], &[]),
+        [
+            "/etc/d/x.toml:3:10: model.source: no home folder: HOME is not set; write an absolute path"
+        ]
+    );
+}
+
+#[test]
+fn every_problem_is_told_with_its_place() {
+    let text = model("tp_size = \"2\"\nthreads = 0\nisa = \"sse\"\ntp_sise = 1\ndevice = \"cuda\"");
+    let env = [("SHARDRUN_SERVER_HTTP_PORT", "70000"), ("SHARDRUN_SERVER_PORT", "1")];
+    let flags = [("model.tp", "4"), ("kv_cache.tokens_per_block", "24")];
+    assert_eq!(
+        problems(&text, &env, &flags),
+        [
+            "/etc/d/x.toml:7:1: unknown key model.tp_sise; did you mean model.tp_size?",
+            "/etc/d/x.toml:4:11: model.tp_size is the string \"2\"; expected an integer from 1 to 256",
+            "/etc/d/x.toml:5:11: model.threads is 0; allowed: \"auto\" or an integer from 1 to 1024",
+            "/etc/d/x.toml:6:7: model.isa is \"sse\"; allowed: one of \"auto\", \"scalar\", \"avx2\", \"avx512\"",
+            "/etc/d/x.toml:8:10: model.device is \"cuda\"; allowed: one of \"auto\", \"cpu\" (there is no CUDA backend yet)",
+            "SHARDRUN_SERVER_HTTP_PORT: server.http_port is 70000; allowed: an integer from 0 to 65535",
+            "SHARDRUN_SERVER_PORT: no key has this environment name; did you mean SHARDRUN_SERVER_HTTP_PORT?",
+            "command line: unknown key model.tp; did you mean model.tp_size?",
+            "command line: kv_cache.tokens_per_block is 24; allowed: a power of two from 8 to 256",
+        ]
+    );
+}
+
+#[test]
+fn only_the_command_line_is_a_matter_of_usage() {
+    let usage = |text: &str, env: &[_], flags: &[_]| load(text, env, flags).unwrap_err().is_usage();
+    assert!(usage(&model(""), &[], &[("model.tp_size", "0")]));
+    assert!(usage(&model(""), &[], &[("model.tpsize", "1")]));
+    assert!(usage(&model(""), &[], &[("server.host", "0.0.0.0")]));
+    assert!(usage(&model(""), &[], &[("supervision.heartbeat_ms", "4000")]));
+    assert!(!usage(&model("tp_size = 0"), &[], &[]));
+    assert!(!usage(&model(""), &[("SHARDRUN_MODEL_TP_SIZE", "0")], &[]));
+}
+
+#[test]
+fn what_must_be_there_is_asked_for() {
+    assert_eq!(
+        problems("", &[], &[]),
+        [
+            "/etc/d/x.toml: name is missing: name the deployment, as in name = \"smollm2\"",
+            "/etc/d/x.toml: model.source is missing: a path to a GGUF file, or pypi:PACKAGE==VERSION/FILE",
+        ]
+    );
+    let text = "name = \"x\"\n[model]\nsource = \"pypi:p==1/m.gguf\"\n";
+    assert_eq!(
+        problems(text, &[], &[]),
+        [
+            "/etc/d/x.toml: model.sha256 is missing: a file from a package is checked against its SHA-256"
+        ]
+    );
+    let loaded = load(text, &[("SHARDRUN_MODEL_SHA256", SHA)], &[]).unwrap();
+    assert_eq!(loaded.deployment.model.sha256.unwrap().as_str(), SHA);
+}
+
+#[test]
+fn a_refused_value_breeds_no_second_error() {
+    let text = "name = 3\n[model]\nsource = \"pypi:p==1/m\"\nsha256 = \"12\"\n";
+    let found = problems(text, &[], &[]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[1].contains("model.sha256 is \"12\"; allowed: a string of 64 hex"), "{found:?}");
+}
+
+#[test]
+fn values_that_do_not_go_together_are_told_with_both_places() {
+    let told = |lines: &str, flags: &[_]| problems(&model(lines), &[], flags);
+    assert_eq!(
+        told("[supervision]\nheartbeat_timeout_ms = 1000", &[]),
+        [
+            "/etc/d/x.toml:5:24: supervision.heartbeat_timeout_ms = 1000 must be at least three times \
+         supervision.heartbeat_ms = 500 (default)"
+        ]
+    );
+    assert_eq!(
+        told("[supervision]\nheartbeat_ms = 2000", &[]),
+        ["/etc/d/x.toml:5:16: supervision.heartbeat_timeout_ms = 5000 (default) must be at least \
+         three times supervision.heartbeat_ms = 2000"]
+    );
+    assert_eq!(
+        told("max_num_tokens = 16", &[]),
+        ["/etc/d/x.toml:4:18: model.max_num_tokens = 16 must be at least \
+         model.max_batch_size = 32 (default)"]
+    );
+    assert_eq!(
+        told("[kv_cache]\nmax_tokens = 16", &[]),
+        ["/etc/d/x.toml:5:14: kv_cache.max_tokens = 16 must be at least \
+         kv_cache.tokens_per_block = 32 (default)"]
+    );
+    assert_eq!(
+        told("max_seq_len = 40000", &[]),
+        ["/etc/d/x.toml:4:15: model.max_seq_len = 40000 must be at most \
+         kv_cache.max_tokens = 32768 (default)"]
+    );
+    assert_eq!(
+        told("", &[("server.metrics_port", "8000")]),
+        [
+            "command line: server.metrics_port = 8000 must differ from server.http_port = 8000 (default)"
+        ]
+    );
+    assert_eq!(
+        told("[server]\nhost = \"0.0.0.0\"", &[]),
+        [
+            "/etc/d/x.toml:5:8: server.host = \"0.0.0.0\" is beyond loopback, which is refused while \
+         server.allow_remote = false (default)"
+        ]
+    );
+}
+
+#[test]
+fn values_at_the_edge_of_a_rule_are_allowed() {
+    for lines in [
+        "[supervision]\nheartbeat_timeout_ms = 1500",
+        "max_num_tokens = 32",
+        "[kv_cache]\nmax_tokens = 32",
+        "max_seq_len = 32768",
+        "[server]\nhttp_port = 0\nmetrics_port = 0",
+        "[server]\nhost = \"0.0.0.0\"\nallow_remote = true",
+        "[server]\nhost = \"::1\"",
+    ] {
+        assert!(load(&model(lines), &[], &[]).is_ok(), "{lines}");
+    }
+}
+
+#[test]
+fn a_resolved_deployment_reads_back_to_itself() {
+    let text = format!(
+        "name = \"x\"\n[model]\nsource = \"pypi:p==1/m\"\nsha256 = \"{SHA}\"\nthreads = 3\n\
+         max_seq_len = 100\n[run]\nlog_dir = \"/l\"\nshm_prefix = \"s_\"\n"
+    );
+    let written = load(&text, &[], &[]).unwrap().deployment;
+    let toml = written.to_toml().unwrap();
+    assert_eq!(Deployment::from_resolved_toml(&toml).unwrap(), written);
+    for (key, line) in KEYS.iter().map(|key| (key.path, key.path.rsplit('.').next().unwrap())) {
+        assert!(toml.contains(&format!("{line} = ")), "{key} is not in the resolved form");
+    }
+}
+
+#[test]
+fn a_resolved_deployment_ignores_the_environment_and_must_be_whole() {
+    let error = Deployment::from_resolved_toml(&model("")).unwrap_err().to_string();
+    assert_eq!(error, "default: run.dir: no home folder: HOME is not set; write an absolute path");
+}
+
+#[test]
+fn files_are_read_from_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    std::fs::write(&path, model("")).unwrap();
+    let env = pairs(&[("HOME", "/h")]);
+    let loaded = Deployment::load(&path, env.into_iter(), &[]).unwrap();
+    assert_eq!(loaded.deployment.model.source, ModelSource::Path(dir.path().join("m.gguf")));
+    let gone = Deployment::load(&dir.path().join("none"), std::iter::empty(), &[]).unwrap_err();
+    assert!(matches!(gone.errors(), [ConfigError::Read { .. }]));
+    assert!(gone.to_string().contains("none: cannot read the deployment file: No such file"));
+}
+
+#[test]
+fn the_deployments_of_this_folder_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut seen = 0;
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let env = pairs(&[("HOME", "/h")]);
+            Deployment::load(&path, env.into_iter(), &[]).unwrap_or_else(|error| panic!("{error}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
+/// Values that a key takes or may nearly take, as TOML.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<i64>().prop_map(|n| n.to_string()),
+        (0i64..70_000).prop_map(|n| n.to_string()),
+        prop::sample::select(vec![
+            "true",
+            "false",
+            "\"auto\"",
+            "\"cpu\"",
+            "\"shm\"",
+            "\"info\"",
+            "\"127.0.0.1\"",
+            "\"::1\"",
+            "\"~\"",
+            "\"\"",
+            "\"pypi:a==1/b\"",
+            "\"/m\"",
+            "1.5",
+            "[1]",
+            "{ a = 1 }",
+            "1979-05-27",
+            "0xffffffffffffffffffffffffffffffff",
+            "\"\\u0000\"",
+            "{}",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z0-9/~._:=\u{e9}-]{0,70}".prop_map(|text| format!("\"{text}\"")),
+        Just(format!("\"{SHA}\"")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        let _ = load(&text, &[], &[]);
+    }
+
+    #[test]
+    fn no_toml_like_text_panics(text in "([a-z_.]{1,8}|[\\[\\]={}\",'#.\n\r\t \\\\0-9-]){0,60}") {
+        let _ = load(&text, &[], &[]);
+    }
+
+    #[test]
+    fn no_values_of_known_keys_panic(values in prop::collection::vec((0..KEYS.len(), value()), 0..12)) {
+        let lines: Vec<_> =
+            values.iter().map(|(i, value)| format!("{} = {value}", KEYS[*i].path)).collect();
+        let _ = load(&lines.join("\n"), &[], &[]);
+    }
+
+    /// Whatever a key takes, its field takes: `assemble` relies on it.
+    #[test]
+    fn what_a_key_takes_fits_its_field(index in 0..KEYS.len(), value in value()) {
+        let key = &KEYS[index];
+        let base = "name = \"x\"\nmodel.source = \"/m\"\nserver.allow_remote = true\n";
+        let mut lines: Vec<_> = base.lines().filter(|l| !l.starts_with(key.path)).collect();
+        let line = format!("{} = {value}", key.path);
+        lines.push(&line);
+        if let Ok(loaded) = load(&lines.join("\n"), &[], &[]) {
+            let toml = loaded.deployment.to_toml().unwrap();
+            prop_assert_eq!(Deployment::from_resolved_toml(&toml).unwrap(), loaded.deployment);
+        }
+    }
+
+    #[test]
+    fn no_flag_or_variable_panics(index in 0..KEYS.len(), text in any::<String>()) {
+        let key = &KEYS[index];
+        let _ = load(&model(""), &[(&key.env_name(), &text)], &[(key.path, &text)]);
+    }
+}
+
+/// Each key at both ends of what it takes, one by one, since random values may miss them.
+#[test]
+fn the_ends_of_every_range_fit_their_fields() {
+    for key in KEYS {
+        let ends: Vec<String> = match key.kind {
+            Kind::Integer { min, max } | Kind::PowerOfTwo { min, max } => {
+                vec![min.to_string(), max.to_string()]
+            }
+            Kind::AutoOrUpTo(max) => vec!["1".into(), max.to_string(), "auto".into()],
+            Kind::Word(words) => words.iter().map(|word| (*word).to_owned()).collect(),
+            Kind::Bool => vec!["true".into(), "false".into()],
+            Kind::Name => vec!["a".repeat(32)],
+            Kind::Address => vec!["localhost".into(), "::1".into()],
+            Kind::Path => vec!["/p".into()],
+            Kind::Source => vec!["/p".into(), "pypi:a==1/b".into()],
+            Kind::Sha256 => vec![SHA.into()],
+            Kind::ShmPrefix => vec!["p".repeat(64)],
+        };
+        for end in ends {
+            let mut settled = load(&model(""), &[], &[]).unwrap();
+            let mut values = Settled::default();
+            for setting in settled.settings.drain(..) {
+                if let Some(value) = setting.value {
+                    values.values.insert(setting.key.path, (value, setting.origin));
+                }
+            }
+            let value = key.kind.check(&Raw::from_text(key.kind, &end)).unwrap();
+            values.values.insert(key.path, (value, Origin::Flag));
+            assemble(&values);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Where the programs that a launch needs are.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The name of the program that every rank runs.
+pub(crate) const WORKER: &str = "shardrun-worker";
+/// The name of the program that starts ranks.
+pub(crate) const MPIRUN: &str = "mpirun";
+
+/// `$SHARDRUN_WORKER`, or the worker beside this program, or one on PATH.
+pub(crate) fn worker() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("SHARDRUN_WORKER") {
+        return Some(PathBuf::from(path)).filter(|path| is_program(path));
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(WORKER)));
+    beside.filter(|path| is_program(path)).or_else(|| on_path(WORKER))
+}
+
+/// The first `mpirun` on PATH, as environment modules or the distribution put it there.
+pub(crate) fn mpirun() -> Option<PathBuf> {
+    on_path(MPIRUN)
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    find_in(&std::env::var_os("PATH")?, name)
+}
+
+fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| is_program(file))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_executable_on_the_path_is_taken() {
+        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        let file = |i: usize, mode: u32| {
+            let path = dirs[i].path().join("tool");
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            path
+        };
+        file(0, 0o644);
+        let second = file(1, 0o755);
+        file(2, 0o755);
+        let path = std::env::join_paths(dirs.iter().map(tempfile::TempDir::path)).unwrap();
+        assert_eq!(find_in(&path, "tool"), Some(second));
+        assert_eq!(find_in(&path, "other"), None);
+    }
+}

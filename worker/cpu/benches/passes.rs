@@ -1,0 +1,205 @@
+//! Speed of a model of SmolLM2-135M's shapes with made-up weights:
+//!
+//!     cargo bench -p shardrun-cpu --bench passes [-- ISA...]
+//!
+//! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
+//! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
+//! one new token after a context, and one prompt with one row sampled. Rates are of the median; the best
+//! time is what an idle machine would show.
+
+use std::{env, time::Instant};
+
+use shardrun_comm::Solo;
+use shardrun_cpu::{
+    CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor, Vector,
+};
+use shardrun_files::{MatrixView, TensorType};
+use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope, Span};
+
+const HIDDEN: usize = 576;
+const FFN: usize = 1536;
+const VOCAB: usize = 49152;
+const LAYERS: usize = 30;
+const HEAD_DIM: usize = 64;
+const QUERY_HEADS: usize = 9;
+const KV_HEADS: usize = 3;
+const CONTEXT: usize = 512;
+const TOKENS_PER_BLOCK: usize = 16;
+
+struct Layer {
+    qkv: Matrix,
+    o: Matrix,
+    gate_up: Matrix,
+    down: Matrix,
+}
+
+struct Model {
+    head: Matrix,
+    layers: Vec<Layer>,
+    gain: Vector,
+    heads: HeadShard,
+    rope: Rope,
+}
+
+fn main() -> Result<(), CpuError> {
+    let named: Vec<Isa> = env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let fast = |isa: &Isa| *isa != Isa::Scalar && Kernels::new(*isa).is_ok();
+    let isas = if named.is_empty() { Isa::ALL.into_iter().filter(fast).collect() } else { named };
+    for isa in isas {
+        for threads in [1, 2] {
+            measure(isa, threads)?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(isa: Isa, threads: usize) -> Result<(), CpuError> {
+    let kernels = Kernels::new(isa)?;
+    let options = CpuOptions { threads, kernels, cores: None, spin: true };
+    let mut backend = CpuBackend::new(options, Box::new(Solo))?;
+    backend.allocate_cache(CacheShape {
+        layers: LAYERS,
+        kv_heads: KV_HEADS,
+        head_dim: HEAD_DIM,
+        blocks: (CONTEXT + 1).div_ceil(TOKENS_PER_BLOCK),
+        tokens_per_block: TOKENS_PER_BLOCK,
+    })?;
+    let model = Model::new(&mut backend)?;
+    let report = |what: &str, rows: usize, Times { best, median }: Times| {
+        let (rate, best_rate) = (rows as f64 / median, rows as f64 / best);
+        println!(
+            "{:<6} {threads} threads  {what:<8} {rows:>3} rows  {:>8.2} ms {rate:>7.1} rows/s  \
+             best {:>8.2} ms {best_rate:>7.1} rows/s",
+            isa.name(),
+            median * 1e3,
+            best * 1e3,
+        );
+    };
+    for rows in [1, 8, 32, 512] {
+        let batch = one_span(rows, 0, true);
+        report("products", rows, time(rows, || model.products(&mut backend, &batch))?);
+    }
+    let batch = one_span(CONTEXT, 0, false);
+    report("prefill", CONTEXT, time(CONTEXT, || model.pass(&mut backend, &batch))?);
+    let batch = one_span(1, CONTEXT, false);
+    report("decode", 1, time(1, || model.pass(&mut backend, &batch))?);
+    Ok(())
+}
+
+/// Seconds of one run.
+struct Times {
+    best: f64,
+    median: f64,
+}
+
+/// Times `run` again and again for a few seconds.
+fn time(rows: usize, mut run: impl FnMut() -> Result<(), CpuError>) -> Result<Times, CpuError> {
+    run()?;
+    let mut times = Vec::new();
+    for _ in 0..(300 / rows).clamp(3, 150) {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Times { best: times[0], median: times[times.len() / 2] })
+}
+
+fn one_span(rows: usize, position: usize, sample_all: bool) -> Batch {
+    let blocks = (position + rows).div_ceil(TOKENS_PER_BLOCK);
+    let last = rows as u32 - 1;
+    Batch {
+        tokens: (0..rows as u32).map(|row| row * 97 % VOCAB as u32).collect(),
+        spans: vec![Span { rows: 0..rows, position, blocks: 0..blocks }],
+        blocks: (0..blocks as u32).collect(),
+        sampled: if sample_all { (0..=last).collect() } else { vec![last] },
+    }
+}
+
+impl Model {
+    fn new(backend: &mut CpuBackend) -> Result<Self, CpuError> {
+        let mut matrix = |tensor_type, rows, columns| {
+            let bytes = made_up(tensor_type, rows * columns);
+            let view = MatrixView::new(tensor_type, rows, columns, &bytes).expect("sizes agree");
+            backend.pack(&[view])
+        };
+        let head = matrix(TensorType::Q8_0, VOCAB, HIDDEN)?;
+        let mut layers = Vec::new();
+        for _ in 0..LAYERS {
+            let q4_1 = TensorType::Q4_1;
+            layers.push(Layer {
+                qkv: matrix(q4_1, (QUERY_HEADS + 2 * KV_HEADS) * HEAD_DIM, HIDDEN)?,
+                o: matrix(q4_1, HIDDEN, QUERY_HEADS * HEAD_DIM)?,
+                gate_up: matrix(q4_1, 2 * FFN, HIDDEN)?,
+                down: matrix(q4_1, HIDDEN, FFN)?,
+            });
+        }
+        let heads = HeadShard {
+            query_heads: 0..QUERY_HEADS,
+            kv_heads: 0..KV_HEADS,
+            queries_per_kv: QUERY_HEADS / KV_HEADS,
+            head_dim: HEAD_DIM,
+        };
+        let gain = backend.vector(&[1.0; HIDDEN])?;
+        Ok(Self { head, layers, gain, heads, rope: Rope { theta: 1e5, dims: HEAD_DIM } })
+    }
+
+    fn products(&self, backend: &mut CpuBackend, batch: &Batch) -> Result<(), CpuError> {
+        self.run(backend, batch, |_, _, _, h| Ok(h))
+    }
+
+    fn pass(&self, backend: &mut CpuBackend, batch: &Batch) -> Result<(), CpuError> {
+        self.run(backend, batch, |backend, layer, qkv, _| {
+            backend.attention(layer, qkv, &self.heads, &self.rope)
+        })
+    }
+
+    /// One pass, with `mix` between the two matrices of attention.
+    fn run(
+        &self,
+        backend: &mut CpuBackend,
+        batch: &Batch,
+        mix: impl Fn(&mut CpuBackend, usize, Tensor, Operand) -> Result<Operand, CpuError>,
+    ) -> Result<(), CpuError> {
+        backend.begin(batch)?;
+        let mut x = backend.embed(&self.head, 0)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
+            let qkv = backend.linear(&h, &layer.qkv)?;
+            let mixed = mix(backend, index, qkv, h)?;
+            let o = backend.linear(&mixed, &layer.o)?;
+            x = backend.all_reduce_add(x, o)?;
+            let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
+            let gate_up = backend.linear(&h, &layer.gate_up)?;
+            let h = backend.gated_mlp(gate_up)?;
+            let down = backend.linear(&h, &layer.down)?;
+            x = backend.all_reduce_add(x, down)?;
+        }
+        let x = backend.sampled_rows(x)?;
+        let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
+        let logits = backend.linear(&h, &self.head)?;
+        assert!(backend.read(&logits)?[0].is_finite());
+        Ok(())
+    }
+}
+
+/// Blocks with small scales, so that activations stay in range through all layers.
+fn made_up(tensor_type: TensorType, len: usize) -> Vec<u8> {
+    let mut bits = 1u32;
+    let mut byte = || {
+        bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (bits >> 24) as u8
+    };
+    // As f16: 2^-9, and -7.5 times that; 2^-12 for eight bits.
+    let scales: &[u8] = match tensor_type {
+        TensorType::Q4_1 => &[0x00, 0x18, 0x80, 0xa3],
+        _ => &[0x00, 0x0c],
+    };
+    let quants = tensor_type.block_bytes() - scales.len();
+    let mut bytes = Vec::with_capacity(tensor_type.bytes(len));
+    for _ in 0..len / tensor_type.block_len() {
+        bytes.extend_from_slice(scales);
+        bytes.extend((0..quants).map(|_| byte()));
+    }
+    bytes
+}

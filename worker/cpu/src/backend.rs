@@ -1,0 +1,178 @@
+//! The backend as a model sees it.
+
+use std::ops::Range;
+
+use shardrun_comm::Group;
+use shardrun_files::MatrixView;
+use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope};
+
+use crate::{
+    CpuError, Kernels, Matrix, Operand, Tensor, Vector, batch,
+    cache::Cache,
+    ops::{self, AttentionInput, Machine, RopeTable},
+    pool::Pool,
+    workspace::Workspace,
+};
+
+/// How a [`CpuBackend`] uses the machine.
+#[derive(Clone, Debug)]
+pub struct CpuOptions {
+    /// Threads that compute, the one that calls the backend included; at least 1.
+    pub threads: usize,
+    /// The instruction set to use.
+    pub kernels: Kernels,
+    /// The core of each thread, or `None` to leave that to the system. The first is for the thread that
+    /// makes the backend, which should be the one that uses it.
+    pub cores: Option<Vec<usize>>,
+    /// Whether waiting threads look for work for some microseconds before they sleep. To be
+    /// false where more threads than cores run.
+    pub spin: bool,
+}
+
+/// Runs one rank's share of a model on CPU cores.
+///
+/// Operations compute at once; the sum of a product is one chain of multiply-adds along the inputs,
+/// so the bits of a row depend on nothing but the row, the weights and the instruction set.
+pub struct CpuBackend {
+    machine: Machine,
+    group: Box<dyn Group>,
+    cache: Option<Cache>,
+    batch: Batch,
+    rope: RopeTable,
+    weight_bytes: usize,
+}
+
+impl CpuBackend {
+    /// Starts the threads. Activations are summed and gathered over `group`.
+    ///
+    /// # Errors
+    /// If the options contradict each other, or a thread could not be started or pinned.
+    pub fn new(options: CpuOptions, group: Box<dyn Group>) -> Result<Self, CpuError> {
+        let pool = Pool::new(options.threads, options.cores.as_deref(), options.spin)?;
+        Ok(Self {
+            machine: Machine { kernels: options.kernels, pool, workspace: Workspace::default() },
+            group,
+            cache: None,
+            batch: Batch::default(),
+            rope: RopeTable::default(),
+            weight_bytes: 0,
+        })
+    }
+
+    /// Bytes of all weights that were packed or uploaded.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+}
+
+impl Backend for CpuBackend {
+    type Error = CpuError;
+    type Matrix = Matrix;
+    type Vector = Vector;
+    type Tensor = Tensor;
+    type Operand = Operand;
+
+    fn pack(&mut self, parts: &[MatrixView<'_>]) -> Result<Matrix, CpuError> {
+        let matrix = Matrix::pack(parts, &mut self.machine.pool)?;
+        self.weight_bytes += matrix.bytes();
+        Ok(matrix)
+    }
+
+    fn vector(&mut self, values: &[f32]) -> Result<Vector, CpuError> {
+        self.weight_bytes += size_of_val(values);
+        Vector::new(values)
+    }
+
+    fn allocate_cache(&mut self, shape: CacheShape) -> Result<(), CpuError> {
+        // What was checked against another cache doesn't hold for this one.
+        self.batch.clear();
+        self.cache = Some(Cache::new(shape)?);
+        Ok(())
+    }
+
+    fn begin(&mut self, batch: &Batch) -> Result<(), CpuError> {
+        let cache = self.cache.as_ref().ok_or(CpuError::NoCache)?;
+        batch::check(batch, &cache.layout().shape)?;
+        batch::copy(batch, &mut self.batch);
+        self.rope.forget();
+        Ok(())
+    }
+
+    fn embed(&mut self, table: &Matrix, first_token: u32) -> Result<Tensor, CpuError> {
+        ops::embed(&mut self.machine, &self.batch.tokens, table, first_token)
+    }
+
+    fn rms_norm(&mut self, x: &Tensor, gain: &Vector, epsilon: f32) -> Result<Operand, CpuError> {
+        ops::rms_norm(&mut self.machine, x, gain, epsilon)
+    }
+
+    fn linear(&mut self, x: &Operand, w: &Matrix) -> Result<Tensor, CpuError> {
+        ops::linear(&mut self.machine, x, w)
+    }
+
+    fn attention(
+        &mut self,
+        layer: usize,
+        qkv: Tensor,
+        heads: &HeadShard,
+        rope: &Rope,
+    ) -> Result<Operand, CpuError> {
+        let cache = self.cache.as_mut().ok_or(CpuError::NoCache)?;
+        self.rope.prepare(rope, &self.batch);
+        let (batch, rope) = (&self.batch, &self.rope);
+        let input = AttentionInput { batch, layer, qkv: &qkv, heads, rope };
+        ops::attention(&mut self.machine, cache, &input)
+    }
+
+    fn gated_mlp(&mut self, gate_up: Tensor) -> Result<Operand, CpuError> {
+        ops::gated_mlp(&mut self.machine, &gate_up)
+    }
+
+    fn all_reduce(&mut self, mut x: Tensor) -> Result<Tensor, CpuError> {
+        self.group.all_reduce(x.as_mut_slice())?;
+        Ok(x)
+    }
+
+    fn all_reduce_add(
+        &mut self,
+        mut residual: Tensor,
+        mut partial: Tensor,
+    ) -> Result<Tensor, CpuError> {
+        self.group.all_reduce(partial.as_mut_slice())?;
+        ops::add(&mut self.machine, &mut residual, &partial);
+        Ok(residual)
+    }
+
+    fn sampled_rows(&mut self, x: Tensor) -> Result<Tensor, CpuError> {
+        let sampled = &self.batch.sampled;
+        let columns = x.columns();
+        let mut rows = Tensor::new(&self.machine.workspace, sampled.len(), columns)?;
+        for (place, &row) in rows.as_mut_slice().chunks_exact_mut(columns.max(1)).zip(sampled) {
+            place.copy_from_slice(x.row(row as usize));
+        }
+        Ok(rows)
+    }
+
+    fn gather_columns(
+        &mut self,
+        part: Tensor,
+        columns: &[Range<usize>],
+    ) -> Result<Option<Tensor>, CpuError> {
+        if self.group.size() == 1 {
+            return Ok(Some(part));
+        }
+        if self.group.rank() != 0 {
+            self.group.gather_columns(part.as_slice(), columns, &mut [])?;
+            return Ok(None);
+        }
+        let total = columns.last().map_or(0, |last| last.end);
+        let mut whole = Tensor::new(&self.machine.workspace, part.rows(), total)?;
+        self.group.gather_columns(part.as_slice(), columns, whole.as_mut_slice())?;
+        Ok(Some(whole))
+    }
+
+    fn read<'a>(&'a mut self, x: &'a Tensor) -> Result<&'a [f32], CpuError> {
+        Ok(x.as_slice())
+    }
+}

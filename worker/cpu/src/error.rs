@@ -1,0 +1,75 @@
+//! What can go wrong in the CPU backend.
+
+use std::io;
+
+use shardrun_comm::CommError;
+use thiserror::Error;
+
+use crate::{BatchError, Isa};
+
+/// A failure of the CPU backend.
+#[derive(Debug, Error)]
+pub enum CpuError {
+    /// The instruction set is not one of this CPU's.
+    #[error("this CPU has no {isa}; the best kernels that run here are '{best}'")]
+    UnsupportedIsa {
+        /// What was asked for.
+        isa: Isa,
+        /// What would run.
+        best: Isa,
+    },
+    /// No instruction set has this name.
+    #[error("'{name}' is no instruction set; known are 'scalar', 'avx2' and 'avx512'")]
+    UnknownIsa {
+        /// The name as given.
+        name: String,
+    },
+    /// A backend needs a thread.
+    #[error("threads is 0; at least 1 is needed")]
+    NoThreads,
+    /// Pinning needs one core a thread.
+    #[error("{threads} threads cannot be pinned to {cores} cores; name one core a thread")]
+    CoreCount {
+        /// Threads asked for.
+        threads: usize,
+        /// Cores named.
+        cores: usize,
+    },
+    /// A thread may not run on its core.
+    #[error("thread {thread} could not be pinned to core {core}")]
+    Pin {
+        /// The thread, 0 being the one that makes the backend.
+        thread: usize,
+        /// The core.
+        core: usize,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread did not start.
+    #[error("thread {thread} could not be started")]
+    Spawn {
+        /// The thread.
+        thread: usize,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// There is not that much memory.
+    #[error("no memory for {what}: {bytes} bytes")]
+    OutOfMemory {
+        /// What it was for.
+        what: &'static str,
+        /// How much was asked for.
+        bytes: u128,
+    },
+    /// A batch came before the cache.
+    #[error("a batch came before the cache of keys and values was allocated")]
+    NoCache,
+    /// The batch contradicts itself or the cache.
+    #[error("batch refused")]
+    Batch(#[from] BatchError),
+    /// A peer failed.
+    #[error("a collective of the CPU backend failed")]
+    Comm(#[from] CommError),
+}

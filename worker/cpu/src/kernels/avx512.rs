@@ -1,0 +1,78 @@
+//! AVX-512: sixteen lanes, a whole group in one register.
+
+use std::arch::x86_64::*;
+
+use shardrun_files::TensorType;
+
+use crate::{disjoint::Rectangle, matrix::Weights};
+
+use super::{
+    elementwise, formats,
+    formats::Format,
+    simd::{Simd, instructions},
+    tile,
+};
+
+/// Exists only where the CPU has AVX-512 F, BW and VL.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    pub(super) fn new() -> Option<Self> {
+        let found = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl");
+        found.then_some(Self(()))
+    }
+}
+
+// Of a panel's 16 rows, each takes one of 32 registers per register of outputs. Few rows take more
+// outputs at once, so that there are enough independent sums to hide a multiply-add's latency.
+entry_points!(
+    Avx512,
+    "avx512f,avx512bw,avx512vl",
+    panel_rows: 16,
+    panels: {
+        1 => 4, 2 => 2, 3 => 2, 4 => 1, 5 => 1, 6 => 1, 7 => 1, 8 => 1,
+        9 => 1, 10 => 1, 11 => 1, 12 => 1, 13 => 1, 14 => 1, 15 => 1, 16 => 1
+    },
+    rows: { 1 => 4, 2 => 2, 3 => 2, 4 => 2, 5 => 2, 6 => 2, 7 => 1, 8 => 1 }
+);
+
+impl Simd for Avx512 {
+    type Floats = __m512;
+    type Words = __m512i;
+    const LANES: usize = 16;
+
+    instructions! {
+        fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
+        fn lowest_nibbles(self, words: __m512i) -> __m512 =
+            _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(15)));
+        fn drop_nibbles(self, words: __m512i) -> __m512i = _mm512_srli_epi32::<4>(words);
+        fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn add(self, a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(self, a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(self, a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(self, a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn min(self, a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        fn max(self, a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn round(self, x: __m512) -> __m512 =
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+        fn power_of_two(self, n: __m512) -> __m512 = _mm512_scalef_ps(_mm512_set1_ps(1.0), n);
+        fn zero_below(self, x: __m512, limit: __m512, value: __m512) -> __m512 =
+            _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, limit), value);
+        fn sum(self, x: __m512) -> f32 = _mm512_reduce_add_ps(x);
+        fn greatest(self, x: __m512) -> f32 = _mm512_reduce_max_ps(x);
+        fn prefetch(self, from: *const u8) = _mm_prefetch::<_MM_HINT_T1>(from.cast());
+    }
+
+    instructions! {
+        unsafe fn load(self, from: *const f32) -> __m512 = _mm512_loadu_ps(from);
+        unsafe fn store(self, to: *mut f32, x: __m512) = _mm512_storeu_ps(to, x);
+        unsafe fn load_halves(self, from: *const u8) -> __m512 =
+            _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
+        unsafe fn load_bytes(self, from: *const u8) -> __m512 =
+            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())));
+        unsafe fn load_words(self, from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());
+    }
+}

@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    matrix::Matrix,
+    pool::Pool,
+    testing::{Random, Stored, TYPES, kernels_that_run},
+};
+
+/// How far a sum may be from another one of the same products, relative to the sum of their
+/// magnitudes. The chains are at most some hundreds of additions long, each of which is off by
+/// 6e-8 at most.
+const SUM_TOLERANCE: f32 = 2e-6;
+
+fn scalar() -> Kernels {
+    Kernels::new(Isa::Scalar).expect("runs everywhere")
+}
+
+fn pack(stored: &Stored) -> Matrix {
+    let mut pool = Pool::new(1, None, false).expect("no threads to start");
+    Matrix::pack(&[stored.view()], &mut pool).expect("a small matrix")
+}
+
+/// `inputs[row][input]` as a panel of all rows.
+fn panel(inputs: &[Vec<f32>]) -> Vec<f32> {
+    let columns = inputs.first().map_or(0, Vec::len);
+    (0..columns).flat_map(|at| inputs.iter().map(move |row| row[at])).collect()
+}
+
+/// The products of all outputs with `inputs`, which are cut into panels of `rows`; `[rows, outputs]`.
+fn products(kernels: Kernels, matrix: &Matrix, inputs: &[Vec<f32>], rows: usize) -> Vec<f32> {
+    let mut all = Vec::new();
+    for inputs in inputs.chunks(rows) {
+        // One cell more than there are outputs, to see that it stays.
+        let stride = matrix.outputs() + 1;
+        let mut products = vec![f32::NAN; inputs.len() * stride];
+        for (weights, outputs) in matrix.runs(0..matrix.groups()) {
+            assert_eq!(outputs, 0..matrix.outputs());
+            let products = Rectangle::new(&mut products, inputs.len(), outputs.len(), stride);
+            kernels.multiply_panel(weights, &panel(inputs), products);
+        }
+        for row in products.chunks(stride) {
+            assert!(row[stride - 1].is_nan());
+            all.extend_from_slice(&row[..stride - 1]);
+        }
+    }
+    all
+}
+
+fn assert_near(got: f32, want: f32, magnitude: f32, tolerance: f32) {
+    assert!((got - want).abs() <= tolerance * magnitude, "{got} is not {want} within {tolerance}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn products_are_those_of_the_definition(
+        tensor_type in prop::sample::select(&TYPES[..]),
+        outputs in 1..70usize,
+        blocks in 1..7usize,
+        rows in 1..20usize,
+        seed: u64,
+    ) {
+        let columns = blocks * 32 + if tensor_type.block_len() == 1 { seed as usize % 32 } else { 0 };
+        let stored = Stored::random(tensor_type, outputs, columns, seed);
+        let matrix = pack(&stored);
+        let mut random = Random(seed);
+        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns)).collect();
+        let reference = products(scalar(), &matrix, &inputs, scalar().panel_rows());
+        for kernels in kernels_that_run() {
+            let products = products(kernels, &matrix, &inputs, kernels.panel_rows());
+            for row in 0..rows {
+                for output in 0..outputs {
+                    let weights = stored.row(output);
+                    let terms = || weights.iter().zip(&inputs[row]).map(|(w, x)| f64::from(w * x));
+                    let magnitude = terms().map(f64::abs).sum::<f64>() as f32;
+                    let product = products[row * outputs + output];
+                    assert_near(product, terms().sum::<f64>() as f32, magnitude, SUM_TOLERANCE);
+                    let reference = reference[row * outputs + output];
+                    assert_near(product, reference, magnitude, SUM_TOLERANCE);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_in_a_panel_of_any_width(
+        tensor_type in prop::sample::select(&TYPES[..]),
+        outputs in 1..70usize,
+        blocks in 1..4usize,
+        seed: u64,
+    ) {
+        let matrix = pack(&Stored::random(tensor_type, outputs, blocks * 32, seed));
+        let mut random = Random(seed);
+        let inputs: Vec<Vec<f32>> = (0..17).map(|_| random.values(blocks * 32)).collect();
+        for kernels in kernels_that_run() {
+            let alone = products(kernels, &matrix, &inputs, 1);
+            for rows in 2..=kernels.panel_rows() {
+                prop_assert_eq!(&products(kernels, &matrix, &inputs, rows), &alone);
+            }
+        }
+    }
+
+    #[test]
+    fn sums_go_on_where_they_stopped(
+        rows in 1..=MOST_ROWS,
+        groups in 1..6usize,
+        inputs in 1..80usize,
+        cut in 0..80usize,
+        seed: u64,
+    ) {
+        let cut = cut.min(inputs);
+        let (length, stride) = (inputs + 3, inputs + 5);
+        let mut random = Random(seed);
+        let weights = random.values(groups * length * 16);
+        let x = random.values(rows * stride);
+        let start = random.values(rows * groups * 16);
+        let multiply = |kernels: Kernels, sums: &mut [f32], from: usize, to: usize| {
+            let weights = Weights::floats(&weights[from * 16..], groups, to - from, length);
+            let sums = Rectangle::new(sums, rows, groups * 16, groups * 16);
+            kernels.multiply_rows(weights, &x[from..], stride, sums);
+        };
+        let mut reference = start.clone();
+        multiply(scalar(), &mut reference, 0, inputs);
+        for kernels in kernels_that_run() {
+            let mut whole = start.clone();
+            multiply(kernels, &mut whole, 0, inputs);
+            for (&sum, &reference) in whole.iter().zip(&reference) {
+                assert_near(sum, reference, inputs as f32, SUM_TOLERANCE);
+            }
+            let mut parts = start.clone();
+            multiply(kernels, &mut parts, 0, cut);
+            multiply(kernels, &mut parts, cut, inputs);
+            prop_assert_eq!(parts, whole);
+        }
+    }
+
+    #[test]
+    fn softmax_is_near_the_reference(len in 1..100usize, scale in 0.01..4f32, seed: u64) {
+        let mut random = Random(seed);
+        let scores: Vec<f32> = (0..len).map(|_| random.value() * 20.0).collect();
+        let mut reference = scores.clone();
+        let total = scalar().softmax(&mut reference, scale);
+        for kernels in kernels_that_run() {
+            let mut weights = scores.clone();
+            assert_near(kernels.softmax(&mut weights, scale), total, total, 1e-6);
+            for (&weight, &reference) in weights.iter().zip(&reference) {
+                // The exponent is rounded, to 4e-6 of one for the least of these.
+                assert_near(weight, reference, reference.max(1e-30), 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn silu_is_near_the_reference(len in 0..70usize, seed: u64) {
+        let mut random = Random(seed);
+        let gate: Vec<f32> = (0..len).map(|_| random.value() * 30.0).collect();
+        let up = random.values(len);
+        let mut reference = gate.clone();
+        scalar().silu_mul(&mut reference, &up);
+        for kernels in kernels_that_run() {
+            let mut product = gate.clone();
+            kernels.silu_mul(&mut product, &up);
+            for (&product, &reference) in product.iter().zip(&reference) {
+                assert_near(product, reference, reference.abs(), 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_softmax_is_not_touched_by_what_overflows_or_is_unknown() {
+    for kernels in kernels_that_run() {
+        let mut far = [0.0, -1000.0, f32::NEG_INFINITY, 3.0e38];
+        assert_eq!(kernels.softmax(&mut far, 1.0), 1.0);
+        assert_eq!(far, [0.0, 0.0, 0.0, 1.0]);
+        let mut unknown = vec![1.0; 40];
+        unknown[17] = f32::NAN;
+        assert!(kernels.softmax(&mut unknown, 1.0).is_nan(), "a fault upstream must stay visible");
+    }
+}
+
+#[test]
+fn silu_holds_at_the_ends() {
+    for kernels in kernels_that_run() {
+        let mut gate = [-1000.0, -100.0, 0.0, 100.0, 1000.0, f32::NAN];
+        kernels.silu_mul(&mut gate, &[1.0; 6]);
+        assert!(gate[0].abs() < 1e-30 && gate[1].abs() < 1e-30, "{gate:?}");
+        assert_eq!(gate[2..5], [0.0, 100.0, 1000.0]);
+        assert!(gate[5].is_nan());
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn exp_is_as_exact_as_it_says() {
+    let arguments: Vec<f32> = (-873_300..883_700).map(|x| x as f32 * 1e-4).collect();
+    let check = |exp: &dyn Fn(&mut [f32])| {
+        let mut values = arguments.clone();
+        exp(&mut values);
+        for (&x, &value) in arguments.iter().zip(&values) {
+            let exact = f64::from(x).exp();
+            let error = (f64::from(value) - exact).abs() / exact;
+            assert!(error < 2e-7, "e^{x} is {exact}, not {value}: off by {error}");
+        }
+        let mut ends = [0.0, -87.5, -1e9, f32::NEG_INFINITY, f32::NAN];
+        exp(&mut ends);
+        assert_eq!(ends[..4], [1.0, 0.0, 0.0, 0.0]);
+        assert!(ends[4].is_nan());
+    };
+    if let Some(avx2) = avx2::Avx2::new() {
+        check(&|values| avx2.exp(values));
+    }
+    if let Some(avx512) = avx512::Avx512::new() {
+        check(&|values| avx512.exp(values));
+    }
+}
+
+#[test]
+fn kernels_say_what_they_are() {
+    for kernels in kernels_that_run() {
+        assert_eq!(Kernels::new(kernels.isa()).expect("as before").isa(), kernels.isa());
+    }
+}

@@ -1,0 +1,35 @@
+//! The operations of the backend: how each cuts its work among the threads and what it computes.
+
+mod add;
+mod attention;
+mod embed;
+mod linear;
+mod mlp;
+mod norm;
+mod rope;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+pub(crate) use add::add;
+pub(crate) use attention::{AttentionInput, attention};
+pub(crate) use embed::embed;
+pub(crate) use linear::linear;
+pub(crate) use mlp::gated_mlp;
+pub(crate) use norm::rms_norm;
+pub(crate) use rope::RopeTable;
+
+use crate::{Kernels, pool::Pool, workspace::Workspace};
+
+/// What every operation computes with.
+pub(crate) struct Machine {
+    pub(crate) kernels: Kernels,
+    pub(crate) pool: Pool,
+    pub(crate) workspace: Workspace,
+}
+
+/// Multiply-adds that are worth a thread's waking: a few microseconds.
+const SHARE_OF_PRODUCTS: usize = 1 << 16;
+
+/// Elements to look at that are worth it, where little is computed for each.
+const SHARE_OF_ELEMENTS: usize = 1 << 13;

@@ -1,0 +1,252 @@
+//! Attention against the textbook, and that it doesn't depend on how work is cut.
+
+use super::*;
+
+const THETA: f32 = 1000.0;
+
+/// A made-up sequence: its query, key and value rows, and where its tokens are in the cache.
+struct Sequence {
+    qkv: Vec<Vec<f32>>,
+    blocks: Vec<u32>,
+}
+
+/// One way to share out heads, and a cache for them.
+#[derive(Clone)]
+struct Setting {
+    heads: HeadShard,
+    rope: Rope,
+    cache: CacheShape,
+}
+
+const LAYER: usize = 1;
+
+impl Setting {
+    fn new(queries_per_kv: usize, query_heads: Range<usize>, dim: usize, tokens: usize) -> Self {
+        let first = query_heads.start / queries_per_kv;
+        let kv_heads = first..query_heads.end.div_ceil(queries_per_kv);
+        let cache = CacheShape {
+            layers: 2,
+            kv_heads: kv_heads.len(),
+            head_dim: dim,
+            blocks: 256 / tokens,
+            tokens_per_block: tokens,
+        };
+        let heads = HeadShard { query_heads, kv_heads, queries_per_kv, head_dim: dim };
+        Self { heads, rope: Rope { theta: THETA, dims: dim / 4 * 2 }, cache }
+    }
+
+    fn columns(&self) -> usize {
+        (self.heads.query_heads.len() + 2 * self.heads.kv_heads.len()) * self.heads.head_dim
+    }
+
+    /// A sequence of `len` tokens in blocks that are `step` apart from `first` on, last one first.
+    fn sequence(&self, len: usize, first: u32, step: u32, seed: u64) -> Sequence {
+        let mut random = Random(seed);
+        let row = |_| random.values(self.columns()).iter().map(|x| x * 3.0).collect();
+        let count = len.div_ceil(self.cache.tokens_per_block) as u32;
+        let blocks = (0..count).rev().map(|at| first + at * step).collect();
+        Sequence { qkv: (0..len).map(row).collect(), blocks }
+    }
+
+    fn backend(&self, kernels: Kernels, threads: usize) -> CpuBackend {
+        let mut backend = backend(kernels, threads);
+        backend.allocate_cache(self.cache).unwrap();
+        backend
+    }
+
+    /// Attention of some rows of some sequences in one batch: `[rows, query heads * dim]`.
+    fn run(&self, backend: &mut CpuBackend, parts: &[(&Sequence, Range<usize>)]) -> Vec<f32> {
+        let mut batch = Batch::default();
+        let mut rows = Vec::new();
+        for (sequence, positions) in parts {
+            let (row, block) = (batch.tokens.len(), batch.blocks.len());
+            for position in positions.clone() {
+                batch.tokens.push(batch.tokens.len() as u32);
+                rows.extend_from_slice(&sequence.qkv[position]);
+            }
+            batch.blocks.extend_from_slice(&sequence.blocks);
+            batch.spans.push(Span {
+                rows: row..batch.tokens.len(),
+                position: positions.start,
+                blocks: block..batch.blocks.len(),
+            });
+        }
+        let table = backend.pack(&[Stored::floats(&rows, self.columns()).view()]).unwrap();
+        backend.begin(&batch).unwrap();
+        let qkv = backend.embed(&table, 0).unwrap();
+        let mixed = backend.attention(LAYER, qkv, &self.heads, &self.rope).unwrap();
+        values(backend, &mixed)
+    }
+
+    /// What the textbook gives for one position of a sequence.
+    fn expected(&self, sequence: &Sequence, position: usize) -> Vec<f64> {
+        let HeadShard { query_heads, kv_heads, head_dim, .. } = &self.heads;
+        let head = |position: usize, number: usize| {
+            &sequence.qkv[position][number * head_dim..(number + 1) * head_dim]
+        };
+        let mut mixed = Vec::new();
+        for query in 0..query_heads.len() {
+            let key = query_heads.len() + self.heads.kv_head_of(query);
+            let value = key + kv_heads.len();
+            let q = self.rotated(head(position, query), position);
+            let scores = (0..=position).map(|at| {
+                let k = self.rotated(head(at, key), at);
+                let dot: f64 = q.iter().zip(&k).map(|(q, k)| q * k).sum();
+                dot / (*head_dim as f64).sqrt()
+            });
+            let scores: Vec<f64> = scores.collect();
+            let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            mixed.extend((0..*head_dim).map(|at| {
+                let terms = weights.iter().enumerate();
+                terms.map(|(t, weight)| weight * f64::from(head(t, value)[at])).sum::<f64>() / total
+            }));
+        }
+        mixed
+    }
+
+    fn rotated(&self, head: &[f32], position: usize) -> Vec<f64> {
+        let mut turned: Vec<f64> = head.iter().map(|&x| f64::from(x)).collect();
+        for i in 0..self.rope.dims / 2 {
+            let power = 2.0 * i as f64 / self.rope.dims as f64;
+            let angle = position as f64 / f64::from(THETA).powf(power);
+            let (sin, cos) = angle.sin_cos();
+            let (a, b) = (turned[2 * i], turned[2 * i + 1]);
+            turned[2 * i] = a * cos - b * sin;
+            turned[2 * i + 1] = a * sin + b * cos;
+        }
+        turned
+    }
+}
+
+/// Heads of whole and of uneven shards, dimensions that fill registers and that don't, blocks of less
+/// and of more than a register's tokens.
+fn settings() -> [Setting; 6] {
+    [
+        Setting::new(3, 0..9, 64, 16),
+        Setting::new(3, 3..5, 64, 32),
+        Setting::new(3, 2..7, 20, 16),
+        Setting::new(1, 0..2, 16, 4),
+        Setting::new(4, 1..8, 36, 8),
+        Setting::new(12, 3..23, 8, 64),
+    ]
+}
+
+#[test]
+fn two_spans_get_what_the_textbook_says() {
+    for setting in settings() {
+        // The blocks of the two lie between each other.
+        let first = setting.sequence(77, 0, 2, 1);
+        let second = setting.sequence(19, 1, 2, 2);
+        for kernels in kernels_that_run() {
+            let mut backend = setting.backend(kernels, 2);
+            setting.run(&mut backend, &[(&first, 0..50)]);
+            let mixed = setting.run(&mut backend, &[(&first, 50..77), (&second, 0..19)]);
+            let expected = (50..77)
+                .map(|at| setting.expected(&first, at))
+                .chain((0..19).map(|at| setting.expected(&second, at)));
+            assert_all_near(&mixed, expected.flatten(), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn a_prompt_has_the_same_bits_however_it_is_cut_and_run() {
+    for setting in settings() {
+        let prompt = setting.sequence(61, 0, 1, 3);
+        let other = setting.sequence(30, 128 / setting.cache.tokens_per_block as u32, 1, 4);
+        for kernels in kernels_that_run() {
+            let whole = setting.run(&mut setting.backend(kernels, 1), &[(&prompt, 0..61)]);
+            for threads in [1, 2, 3] {
+                let mut again = setting.backend(kernels, threads);
+                assert!(setting.run(&mut again, &[(&prompt, 0..61)]) == whole);
+                for cuts in [&[0, 7, 27, 28, 61][..], &[0, 16, 32, 48, 61], &[0, 1, 2, 3, 60, 61]] {
+                    let mut backend = setting.backend(kernels, threads);
+                    let mut mixed = Vec::new();
+                    for (at, cut) in cuts.windows(2).enumerate() {
+                        // Rows of another sequence before and in between.
+                        let neighbour = (&other, at * 5..at * 5 + 5);
+                        let both = [neighbour, (&prompt, cut[0]..cut[1])];
+                        let rows = setting.run(&mut backend, &both);
+                        let columns = rows.len() / (5 + cut[1] - cut[0]);
+                        mixed.extend_from_slice(&rows[5 * columns..]);
+                    }
+                    assert!(mixed == whole, "{kernels:?}, {threads} threads, cut at {cuts:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_token_at_a_time_has_the_bits_of_a_whole_prompt() {
+    for setting in settings() {
+        let prompt = setting.sequence(40, 0, 1, 5);
+        for kernels in kernels_that_run() {
+            let whole = setting.run(&mut setting.backend(kernels, 2), &[(&prompt, 0..40)]);
+            let mut backend = setting.backend(kernels, 2);
+            let each: Vec<f32> = (0..40)
+                .flat_map(|at| setting.run(&mut backend, &[(&prompt, at..at + 1)]))
+                .collect();
+            assert!(each == whole, "{kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn a_long_prompt_has_the_same_bits_on_three_threads() {
+    // Enough for three threads to store keys and values.
+    let setting = Setting::new(3, 0..9, 64, 16);
+    let prompt = setting.sequence(200, 0, 1, 9);
+    for kernels in kernels_that_run() {
+        let run =
+            |threads| setting.run(&mut setting.backend(kernels, threads), &[(&prompt, 0..200)]);
+        assert!(run(3) == run(1), "{kernels:?}");
+    }
+}
+
+#[test]
+fn what_a_block_held_before_is_not_seen() {
+    for setting in settings() {
+        let mut spoilt = setting.sequence(61, 0, 1, 6);
+        spoilt.qkv.iter_mut().flatten().for_each(|x| *x = f32::NAN);
+        let prompt = setting.sequence(61, 0, 1, 7);
+        for kernels in kernels_that_run() {
+            let clean = setting.run(&mut setting.backend(kernels, 1), &[(&prompt, 0..61)]);
+            let mut backend = setting.backend(kernels, 1);
+            setting.run(&mut backend, &[(&spoilt, 0..61)]);
+            let mut reused = setting.run(&mut backend, &[(&prompt, 0..23)]);
+            reused.extend(setting.run(&mut backend, &[(&prompt, 23..61)]));
+            assert!(reused == clean, "{kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn layers_have_caches_of_their_own() {
+    let setting = Setting::new(1, 0..1, 8, 16);
+    let prompt = setting.sequence(20, 0, 1, 8);
+    let mut backend = setting.backend(Kernels::detect(), 1);
+    setting.run(&mut backend, &[(&prompt, 0..19)]);
+    // Layer 0 gets one row at position 19 and has seen nothing before it.
+    let table = backend.pack(&[Stored::floats(&prompt.qkv[19], 24).view()]).unwrap();
+    let one = Batch {
+        tokens: vec![0],
+        spans: vec![Span { rows: 0..1, position: 19, blocks: 0..2 }],
+        blocks: prompt.blocks.clone(),
+        sampled: vec![],
+    };
+    backend.begin(&one).unwrap();
+    let qkv = backend.embed(&table, 0).unwrap();
+    let mixed = backend.attention(0, qkv, &setting.heads, &setting.rope).unwrap();
+    let mixed = values(&mut backend, &mixed);
+    // Nineteen keys of zeros score 0 and weigh in with values of zeros.
+    let empty = Sequence {
+        qkv: (0..20)
+            .map(|at| if at == 19 { prompt.qkv[19].clone() } else { vec![0.0; 24] })
+            .collect(),
+        blocks: vec![],
+    };
+    assert_all_near(&mixed, setting.expected(&empty, 19), 1e-5);
+}

@@ -1,0 +1,120 @@
+use std::{
+    sync::{Mutex, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use super::*;
+
+#[test]
+fn every_thread_runs_once_with_its_number() {
+    for spin in [false, true] {
+        let mut pool = Pool::new(4, None, spin).unwrap();
+        for threads in [1, 2, 3, 4, 2, 4] {
+            let seen = Mutex::new(Vec::new());
+            pool.run(threads, |thread, of| seen.lock().unwrap().push((thread, of)));
+            let mut seen = seen.into_inner().unwrap();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..threads).map(|thread| (thread, threads)).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn many_short_tasks_get_through() {
+    let mut pool = Pool::new(3, None, true).unwrap();
+    let count = AtomicUsize::new(0);
+    for _ in 0..20_000 {
+        pool.run(3, |_, _| {
+            count.fetch_add(1, SeqCst);
+        });
+    }
+    assert_eq!(count.into_inner(), 60_000);
+}
+
+#[test]
+fn chunks_are_given_out_once_each() {
+    let mut pool = Pool::new(3, None, false).unwrap();
+    for len in [0, 1, 7, 8, 9, 100] {
+        let mut cells = vec![0; len];
+        pool.for_each_chunk(3, &mut cells, 4, |chunk, cells| {
+            for cell in cells {
+                *cell += 1 + chunk;
+            }
+        });
+        let expected: Vec<usize> = (0..len).map(|at| 1 + at / 4).collect();
+        assert_eq!(cells, expected);
+    }
+}
+
+#[test]
+fn a_panic_on_any_thread_reaches_the_caller_and_leaves_the_pool_usable() {
+    let mut pool = Pool::new(3, None, false).unwrap();
+    for culprit in 0..3 {
+        let ended = AtomicUsize::new(0);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(3, |thread, _| {
+                assert!(thread != culprit, "as the test wants");
+                ended.fetch_add(1, SeqCst);
+            });
+        }));
+        assert!(outcome.is_err());
+        assert_eq!(ended.into_inner(), 2);
+    }
+    let count = AtomicUsize::new(0);
+    pool.run(3, |_, _| {
+        count.fetch_add(1, SeqCst);
+    });
+    assert_eq!(count.into_inner(), 3);
+}
+
+#[test]
+fn idle_workers_sleep() {
+    let mut pool = Pool::new(3, None, true).unwrap();
+    pool.run(3, |_, _| ());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !pool.shared.slots.iter().all(|slot| slot.called.is_asleep()) {
+        assert!(Instant::now() < deadline, "the workers still spin");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn shares_tile_the_items() {
+    for items in 0..20 {
+        for threads in 1..6 {
+            let mut next = 0;
+            for thread in 0..threads {
+                let range = share(items, thread, threads);
+                assert_eq!(range.start, next);
+                assert!(range.len() >= items / threads && range.len() <= items.div_ceil(threads));
+                next = range.end;
+            }
+            assert_eq!(next, items);
+        }
+    }
+}
+
+#[test]
+fn threads_run_on_their_cores() {
+    let current = || {
+        // SAFETY: the call has no preconditions.
+        usize::try_from(unsafe { libc::sched_getcpu() }).unwrap()
+    };
+    let core = current();
+    let runner = thread::spawn(move || {
+        let mut pool = Pool::new(2, Some(&[core, core]), false).unwrap();
+        pool.run(2, |_, _| assert_eq!(current(), core));
+    });
+    runner.join().unwrap();
+}
+
+#[test]
+fn impossible_threads_are_refused() {
+    let refusal = |threads, cores| Pool::new(threads, cores, false).err().unwrap().to_string();
+    assert_eq!(refusal(0, None), "threads is 0; at least 1 is needed");
+    assert_eq!(
+        refusal(2, Some(&[0][..])),
+        "2 threads cannot be pinned to 1 cores; name one core a thread"
+    );
+    assert_eq!(refusal(2, Some(&[0, 100_000][..])), "thread 1 could not be pinned to core 100000");
+}

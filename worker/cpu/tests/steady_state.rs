@@ -1,0 +1,120 @@
+//! After the first iterations, an iteration allocates nothing.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use shardrun_comm::Solo;
+use shardrun_cpu::{CpuBackend, CpuError, CpuOptions, Kernels, Matrix, Vector};
+use shardrun_files::{MatrixView, TensorType};
+use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope, Span};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is the system's allocator's doing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const HEADS: HeadShard =
+    HeadShard { query_heads: 0..4, kv_heads: 0..2, queries_per_kv: 2, head_dim: 64 };
+
+fn zeros(backend: &mut CpuBackend, rows: usize, columns: usize) -> Result<Matrix, CpuError> {
+    let bytes = vec![0; TensorType::Q4_1.bytes(rows * columns)];
+    let view = MatrixView::new(TensorType::Q4_1, rows, columns, &bytes).expect("sizes agree");
+    backend.pack(&[view])
+}
+
+struct Layer {
+    table: Matrix,
+    qkv: Matrix,
+    o: Matrix,
+    gate_up: Matrix,
+    down: Matrix,
+    gain: Vector,
+}
+
+impl Layer {
+    fn run(&self, backend: &mut CpuBackend, batch: &Batch) -> Result<(), CpuError> {
+        backend.begin(batch)?;
+        let embedded = backend.embed(&self.table, 0)?;
+        let x = backend.all_reduce(embedded)?;
+        let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
+        let qkv = backend.linear(&h, &self.qkv)?;
+        let mixed = backend.attention(0, qkv, &HEADS, &Rope { theta: 1e4, dims: 64 })?;
+        let o = backend.linear(&mixed, &self.o)?;
+        let x = backend.all_reduce_add(x, o)?;
+        let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
+        let gate_up = backend.linear(&h, &self.gate_up)?;
+        let h = backend.gated_mlp(gate_up)?;
+        let down = backend.linear(&h, &self.down)?;
+        let x = backend.all_reduce_add(x, down)?;
+        let x = backend.sampled_rows(x)?;
+        let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
+        let logits = backend.linear(&h, &self.table)?;
+        assert_eq!(backend.read(&logits)?.len(), batch.sampled.len() * 512);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_iteration_like_the_last_ones_allocates_nothing() -> Result<(), CpuError> {
+    let options = CpuOptions { threads: 2, kernels: Kernels::detect(), cores: None, spin: true };
+    let mut backend = CpuBackend::new(options, Box::new(Solo))?;
+    let shape =
+        CacheShape { layers: 1, kv_heads: 2, head_dim: 64, blocks: 16, tokens_per_block: 16 };
+    backend.allocate_cache(shape)?;
+    let layer = Layer {
+        table: zeros(&mut backend, 512, 256)?,
+        qkv: zeros(&mut backend, 512, 256)?,
+        o: zeros(&mut backend, 256, 256)?,
+        gate_up: zeros(&mut backend, 1024, 256)?,
+        down: zeros(&mut backend, 256, 512)?,
+        gain: backend.vector(&[1.0; 256])?,
+    };
+    // Four sequences that take a token each.
+    let at = |position: usize| Batch {
+        tokens: vec![1, 2, 3, 4],
+        spans: (0..4)
+            .map(|at| Span { rows: at..at + 1, position, blocks: 4 * at..4 * at + 4 })
+            .collect(),
+        blocks: (0..16).collect(),
+        sampled: vec![0, 1, 2, 3],
+    };
+    for position in 40..43 {
+        layer.run(&mut backend, &at(position))?;
+    }
+    let batch = at(43);
+    let before = ALLOCATIONS.load(SeqCst);
+    layer.run(&mut backend, &batch)?;
+    assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0);
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! What a client is told when something is wrong.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::{ACCEPT_ENCODING, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shardrun_wire::Refused;
+use thiserror::Error;
+
+/// Why a request has no answer.
+#[derive(Debug, Error)]
+pub(crate) enum ApiError {
+    #[error("{path} is not a path of this server")]
+    UnknownPath { path: String },
+    #[error("Method Not Allowed")]
+    MethodNotAllowed,
+    #[error("Request for unknown model: '{model}' is not found")]
+    UnknownModel { model: String },
+    #[error("Request for unknown model: '{model}' version {version} is not found")]
+    UnknownVersion { model: &'static str, version: String },
+    #[error("the request body has more than {limit} bytes (server.max_body_bytes)")]
+    BodyTooLarge { limit: usize },
+    #[error("Content-Encoding is {encoding}: only identity is supported")]
+    BodyEncoded { encoding: String },
+    #[error("the request body ended early: {0}")]
+    BodyCut(#[source] axum::Error),
+    #[error("the request body is not valid UTF-8 after byte {valid_up_to}")]
+    BodyNotUtf8 { valid_up_to: usize },
+    #[error("the request body is not valid JSON: {0}")]
+    BadJson(#[source] serde_json::Error),
+    #[error("the request body is {kind}: expected a JSON object of inputs")]
+    NotInputs { kind: &'static str },
+    #[error("Expected JSON object for keyword: 'parameters', not {kind}")]
+    NotParameters { kind: &'static str },
+    #[error("the request has an object of more than {limit} members")]
+    TooManyMembers { limit: usize },
+    #[error(
+        "{name} is an array, an object or null: a request parameter is a string, a number or a bool"
+    )]
+    NotAParameter { name: String },
+    #[error("input '{field}' is missing")]
+    Missing { field: &'static str },
+    #[error("{field} is {value}: expected {allowed}")]
+    Invalid { field: &'static str, value: String, allowed: String },
+    #[error(
+        "The schema can not convert input '{field}' to tensor with proper shape: it has {count} \
+         elements, and a request is one prompt"
+    )]
+    BadShape { field: &'static str, count: usize },
+    #[error("{field} is {value}: this server only takes {accepted}")]
+    Unsupported { field: &'static str, value: String, accepted: &'static str },
+    #[error(
+        "generate expects model to produce exactly 1 response, use generate stream for model that \
+         generates various number of responses (stream is true: expected false)"
+    )]
+    StreamElsewhere,
+    #[error("text_input cannot be tokenised: {0}")]
+    Tokenize(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(
+        "the first {bytes} bytes of text_input alone have {tokens} tokens: more than the context \
+         of {limit} tokens"
+    )]
+    PromptTooLong { bytes: usize, tokens: usize, limit: u32 },
+    #[error("text_input has no tokens")]
+    EmptyPrompt,
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error("the request was cancelled")]
+    Cancelled,
+    #[error("the engine could not finish the request: {0}")]
+    EngineFailed(String),
+    #[error("the engine ended before the request was finished")]
+    EngineLost,
+    #[error("the engine has ended")]
+    EngineStopped,
+    #[error("no random seed could be drawn: {0}")]
+    NoSeed(#[source] getrandom::Error),
+    #[error("tokenising text_input failed within the server")]
+    TokenizeFailed,
+    #[error("collecting the metrics failed within the server")]
+    ScrapeFailed,
+}
+
+impl ApiError {
+    /// The one place that maps errors to statuses; the reference's table, but for a full queue,
+    /// which is 503 so that clients know to come back.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownPath { .. } | Self::UnknownModel { .. } | Self::UnknownVersion { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyCut(_)
+            | Self::BodyNotUtf8 { .. }
+            | Self::BadJson(_)
+            | Self::NotInputs { .. }
+            | Self::NotParameters { .. }
+            | Self::TooManyMembers { .. }
+            | Self::NotAParameter { .. }
+            | Self::Missing { .. }
+            | Self::Invalid { .. }
+            | Self::BadShape { .. }
+            | Self::Unsupported { .. }
+            | Self::StreamElsewhere
+            | Self::Tokenize(_)
+            | Self::PromptTooLong { .. }
+            | Self::EmptyPrompt
+            | Self::Cancelled
+            | Self::Refused(
+                Refused::TooLong { .. } | Refused::CacheTooSmall { .. } | Refused::Invalid { .. },
+            ) => StatusCode::BAD_REQUEST,
+            Self::Refused(Refused::QueueFull { .. } | Refused::Loading | Refused::Draining)
+            | Self::EngineStopped => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EngineFailed(_)
+            | Self::EngineLost
+            | Self::NoSeed(_)
+            | Self::TokenizeFailed
+            | Self::ScrapeFailed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The body that tells of it.
+    pub(crate) fn body(&self) -> ErrorBody {
+        ErrorBody { error: self.to_string() }
+    }
+}
+
+/// The body of every error.
+#[derive(Serialize)]
+pub(crate) struct ErrorBody {
+    error: String,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::warn!(error = %self, "a request failed");
+        } else {
+            tracing::debug!(error = %self, %status, "a request was refused");
+        }
+        let mut response = (status, Json(self.body())).into_response();
+        if matches!(self, Self::BodyEncoded { .. }) {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        response
+    }
+}

@@ -1,0 +1,185 @@
+//! Which word of a page holds what.
+//!
+//! A page is, in this order: the iteration record with its sequence word, the counters, the
+//! gauges, the counters of each model, the histograms. All processes of a deployment run
+//! one build, so the order may change from one version to the next.
+
+use crate::iteration::RECORD_WORDS;
+
+/// What only grows, for a process as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Tokens of the prompts that were computed. Leader.
+    PromptTokens,
+    /// Tokens that were sampled. Leader.
+    GenerationTokens,
+    /// Iterations executed. Every rank.
+    Iterations,
+    /// Microseconds spent in forward passes. Every rank.
+    BusyUs,
+}
+
+impl Counter {
+    const COUNT: usize = Self::BusyUs as usize + 1;
+
+    pub(crate) fn word(self) -> usize {
+        RECORD_WORDS + self as usize
+    }
+}
+
+/// What is set once a rank knows it, and not shown before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// Microseconds from the start of loading until the rank could compute.
+    LoadUs,
+    /// Bytes of this rank's weights as they lie in memory.
+    WeightBytes,
+    /// Bytes of this rank's KV cache.
+    KvCacheBytes,
+}
+
+impl Gauge {
+    const COUNT: usize = Self::KvCacheBytes as usize + 1;
+
+    pub(crate) fn word(self) -> usize {
+        RECORD_WORDS + Counter::COUNT + self as usize
+    }
+}
+
+/// The models that clients know. A request to one of the first two counts there, in the gateway,
+/// and once more as a request of [`Model::TensorrtLlm`], in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Model {
+    /// Text in, text out.
+    Ensemble,
+    /// The same, with its own inputs.
+    TensorrtLlmBls,
+    /// Tokens in, tokens out: the engine itself.
+    TensorrtLlm,
+}
+
+impl Model {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ensemble, Self::TensorrtLlmBls, Self::TensorrtLlm];
+
+    /// The name in routes and labels.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ensemble => "ensemble",
+            Self::TensorrtLlmBls => "tensorrt_llm_bls",
+            Self::TensorrtLlm => "tensorrt_llm",
+        }
+    }
+}
+
+/// What is counted per model. A request adds one to exactly one of the first five.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelCounter {
+    /// Requests that ended with all that was asked for.
+    Succeeded,
+    /// Requests refused because too many waited.
+    Rejected,
+    /// Requests whose client cancelled or left.
+    Cancelled,
+    /// Requests that the engine could not finish.
+    Failed,
+    /// Requests refused for another reason, such as a prompt beyond the context.
+    Refused,
+    /// Microseconds from arrival to the last token, of the requests that succeeded.
+    DurationUs,
+    /// Microseconds from submission until an iteration first had the request in it. Engine.
+    QueueUs,
+}
+
+impl ModelCounter {
+    const COUNT: usize = Self::QueueUs as usize + 1;
+
+    pub(crate) fn word(self, model: Model) -> usize {
+        RECORD_WORDS + Counter::COUNT + Gauge::COUNT + model as usize * Self::COUNT + self as usize
+    }
+}
+
+/// What is counted by size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Histogram {
+    /// Prompt tokens of each finished request. Engine.
+    InputTokens,
+    /// Generated tokens of each finished request. Engine.
+    OutputTokens,
+    /// Microseconds from a request's arrival to its first response.
+    FirstResponseUs(Model),
+}
+
+const TOKEN_BOUNDS: &[u64] = &[10, 50, 100, 500, 1000];
+const FIRST_RESPONSE_BOUNDS_US: &[u64] = &[100_000, 500_000, 2_000_000, 5_000_000];
+
+impl Histogram {
+    /// Upper ends of the buckets, which they include; one more bucket holds the rest.
+    pub(crate) fn bounds(self) -> &'static [u64] {
+        match self {
+            Self::InputTokens | Self::OutputTokens => TOKEN_BOUNDS,
+            Self::FirstResponseUs(_) => FIRST_RESPONSE_BOUNDS_US,
+        }
+    }
+
+    pub(crate) fn word(self) -> usize {
+        let first =
+            ModelCounter::Succeeded.word(Model::Ensemble) + Model::ALL.len() * ModelCounter::COUNT;
+        let tokens = words_of(TOKEN_BOUNDS);
+        match self {
+            Self::InputTokens => first,
+            Self::OutputTokens => first + tokens,
+            Self::FirstResponseUs(model) => {
+                first + 2 * tokens + model as usize * words_of(FIRST_RESPONSE_BOUNDS_US)
+            }
+        }
+    }
+
+    /// Words of this histogram: its buckets, the last one, the sum.
+    pub(crate) fn words(self) -> usize {
+        words_of(self.bounds())
+    }
+}
+
+fn words_of(bounds: &[u64]) -> usize {
+    bounds.len() + 2
+}
+
+/// Words of a whole page.
+pub(crate) fn page_words() -> usize {
+    let last = Histogram::FirstResponseUs(Model::TensorrtLlm);
+    last.word() + last.words()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_has_two_meanings() {
+        let mut words: Vec<usize> = (0..RECORD_WORDS).collect();
+        words.extend(
+            [
+                Counter::PromptTokens,
+                Counter::GenerationTokens,
+                Counter::Iterations,
+                Counter::BusyUs,
+            ]
+            .map(Counter::word),
+        );
+        words.extend([Gauge::LoadUs, Gauge::WeightBytes, Gauge::KvCacheBytes].map(Gauge::word));
+        for model in Model::ALL {
+            use ModelCounter::*;
+            let counters = [Succeeded, Rejected, Cancelled, Failed, Refused, DurationUs, QueueUs];
+            words.extend(counters.map(|counter| counter.word(model)));
+        }
+        let histograms = [Histogram::InputTokens, Histogram::OutputTokens]
+            .into_iter()
+            .chain(Model::ALL.map(Histogram::FirstResponseUs));
+        for histogram in histograms {
+            words.extend(histogram.word()..histogram.word() + histogram.words());
+        }
+        assert_eq!(words, (0..page_words()).collect::<Vec<_>>());
+    }
+}

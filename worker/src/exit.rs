@@ -1,0 +1,52 @@
+//! How a rank ends: 0 as told, 1 failed, 2 usage, 4 because another was lost.
+
+use std::sync::OnceLock;
+
+use shardrun_comm::CommError;
+use shardrun_config::ConfigErrors;
+
+/// The exit code of a rank that ends because another died.
+const LOST_A_RANK: u8 = 4;
+
+/// What this rank's names in shared memory begin with, once it has any.
+static SHM_PREFIX: OnceLock<String> = OnceLock::new();
+
+/// Says what to remove should this process end in the middle of something.
+pub(crate) fn on_abort_remove(rank_prefix: String) {
+    let _ = SHM_PREFIX.set(rank_prefix);
+}
+
+/// Removes this rank's names in shared memory; what is mapped stays usable.
+pub(crate) fn remove_names() {
+    if let Some(prefix) = SHM_PREFIX.get() {
+        // Nothing could be done about what can't be removed; the next start sweeps it.
+        let _ = shardrun_shm::remove_all(prefix);
+    }
+}
+
+/// Ends this process at once because another one is gone: the other threads may be anywhere, in a
+/// collective that will never end among other places, so nothing is unwound and MPI not asked.
+pub(crate) fn lost(reason: &str) -> ! {
+    tracing::error!("{reason}; ending");
+    remove_names();
+    // SAFETY: ends the process without running destructors or exit handlers, which is the point.
+    unsafe { libc::_exit(LOST_A_RANK.into()) }
+}
+
+/// Ends this process after an error of its own. MPI is left as it is: ending it properly would wait
+/// for ranks that may be waiting for this one.
+pub(crate) fn failed(error: &anyhow::Error) -> ! {
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(errors) => eprintln!("{errors}"),
+        None if tracing::event_enabled!(tracing::Level::ERROR) => tracing::error!("{error:#}"),
+        None => eprintln!("shardrun-worker: {error:#}"),
+    }
+    crate::life::tell_failure(&format!("{error:#}"));
+    remove_names();
+    let lost = error
+        .chain()
+        .any(|cause| matches!(cause.downcast_ref::<CommError>(), Some(CommError::Timeout { .. })));
+    let code = if lost { LOST_A_RANK } else { 1 };
+    // SAFETY: as in `lost`.
+    unsafe { libc::_exit(code.into()) }
+}

@@ -1,0 +1,229 @@
+//! This rank's part in the lifelines: heartbeats, and what follows from another's silence or end.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::unistd::getppid;
+use shardrun_wire::lifeline::{Event, FromRank, Hello, Link, LinkReader, Pulse, ToRank, Watch};
+use tracing::{info, warn};
+
+use crate::environment::Starter;
+use crate::exit;
+
+/// The link of this process, for its last words.
+static LINK: OnceLock<Arc<Link>> = OnceLock::new();
+/// Set when this rank ends as it should: the end of a lifeline is no death then.
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Times that rule the lifelines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beats {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+/// Who watches whom.
+#[derive(Clone, Debug)]
+pub(crate) enum Watcher {
+    /// The supervisor, at this socket: it watches every rank.
+    Supervisor(PathBuf),
+    /// Rank 0, at this socket: it watches the others, and they watch it.
+    Leader(PathBuf),
+}
+
+/// What a rank does on its lifelines.
+pub(crate) struct Life {
+    link: Option<Arc<Link>>,
+    /// The leader's, when it watches.
+    watch: Option<Watch>,
+}
+
+/// A leader that watches: opens its socket, before anyone connects.
+pub(crate) fn listen(path: &Path, beats: Beats) -> anyhow::Result<Watch> {
+    let (sender, events) = channel();
+    let watch = Watch::listen(path, sender, |event| event)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    let speaker = watch.clone();
+    start("watch", move || watch_followers(&events, &speaker, beats))?;
+    Ok(watch)
+}
+
+impl Life {
+    /// Connects this rank; from now on it sends heartbeats with the number in `step`, and ends when
+    /// its watcher does. `orders` is called with what the watcher says.
+    pub(crate) fn begin(
+        watcher: &Watcher,
+        watch: Option<Watch>,
+        hello: Hello,
+        beats: Beats,
+        step: Arc<AtomicU64>,
+        orders: impl Fn(ToRank) + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        if watch.is_some() {
+            return Ok(Self { link: None, watch });
+        }
+        let (path, name) = match watcher {
+            Watcher::Supervisor(path) => (path, "the supervisor"),
+            Watcher::Leader(path) => (path, "rank 0"),
+        };
+        let (link, reader) = Link::connect(path, hello)
+            .with_context(|| format!("cannot reach {name} at {}", path.display()))?;
+        let link = Arc::new(link);
+        let _ = LINK.set(link.clone());
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        start("lifeline", {
+            let heard = heard.clone();
+            move || attend(reader, &heard, name, orders)
+        })?;
+        // A supervisor may be stopped for a while, by Ctrl-Z for one; a leader must not be.
+        let silence = matches!(watcher, Watcher::Leader(_)).then_some((heard, beats.timeout));
+        start("heartbeat", {
+            let link = link.clone();
+            move || beat(&link, beats.interval, &step, silence)
+        })?;
+        Ok(Self { link: Some(link), watch: None })
+    }
+
+    /// Tells the watcher, if it is another process.
+    pub(crate) fn say(&self, message: &FromRank) {
+        if let Some(link) = &self.link {
+            // A watcher that is gone is noticed where it is listened to.
+            let _ = link.say(message);
+        }
+    }
+
+    /// Whether somebody else shows the progress of all ranks.
+    pub(crate) fn is_supervised(&self) -> bool {
+        self.watch.is_none()
+    }
+
+    /// This rank ends as it should.
+    pub(crate) fn end(&self) {
+        ENDING.store(true, Ordering::Release);
+        self.say(&FromRank::Goodbye);
+    }
+}
+
+/// Tells the watcher why this rank can't go on, if there is one.
+pub(crate) fn tell_failure(reason: &str) {
+    if let Some(link) = LINK.get() {
+        let mut reason = reason.to_owned();
+        reason.truncate(reason.floor_char_boundary(8 * 1024));
+        let _ = link.say(&FromRank::Failed { reason });
+    }
+}
+
+/// Ends this process when the one that started it does: mpirun may be killed without a word.
+pub(crate) fn watch_parent(starter: Starter, interval: Duration) -> anyhow::Result<()> {
+    if starter == Starter::Nobody {
+        return Ok(());
+    }
+    let parent = getppid();
+    start("parent", move || {
+        while getppid() == parent {
+            std::thread::sleep(interval);
+        }
+        if !ENDING.load(Ordering::Acquire) {
+            exit::lost("the process that started this rank is gone");
+        }
+    })
+}
+
+/// Hears the watcher until it is gone.
+fn attend(mut reader: LinkReader, heard: &Mutex<Instant>, name: &str, orders: impl Fn(ToRank)) {
+    while let Some(message) = reader.hear() {
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if message != ToRank::Alive {
+            orders(message);
+        }
+    }
+    if !ENDING.load(Ordering::Acquire) {
+        exit::lost(&format!("{name} is gone"));
+    }
+}
+
+fn beat(
+    link: &Link,
+    interval: Duration,
+    step: &AtomicU64,
+    silence: Option<(Arc<Mutex<Instant>>, Duration)>,
+) {
+    loop {
+        let asleep = Instant::now();
+        std::thread::sleep(interval);
+        let _ = link.say(&FromRank::Alive { step: step.load(Ordering::Relaxed) });
+        let Some((heard, timeout)) = &silence else { continue };
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if asleep.elapsed() > *timeout / 2 {
+            // This process was stopped itself; the leader gets a new term.
+            *heard = Instant::now();
+        }
+        if heard.elapsed() > *timeout && !ENDING.load(Ordering::Acquire) {
+            exit::lost(&format!("no heartbeat of rank 0 for {:.1?}", heard.elapsed()));
+        }
+    }
+}
+
+/// The leader's watch over the others.
+fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats) {
+    let mut pulse = Pulse::new(beats.timeout);
+    let mut names = std::collections::BTreeMap::new();
+    let mut next_beat = Instant::now();
+    loop {
+        let wait = next_beat.saturating_duration_since(Instant::now());
+        match events.recv_timeout(wait) {
+            Ok(Event::Hello { hello, pid }) => {
+                pulse.heard(hello.rank, Instant::now());
+                let who = format!("rank {} on {} (pid {pid})", hello.rank, hello.host);
+                names.insert(hello.rank, (who, hello.log));
+            }
+            Ok(Event::Said { rank, message }) => {
+                pulse.heard(rank, Instant::now());
+                let who = names.get(&rank).map_or("", |(who, _)| who);
+                match message {
+                    FromRank::Loaded { shard, load_ms, .. } => {
+                        info!("{who}: loaded in {load_ms} ms: {shard}");
+                    }
+                    FromRank::Failed { reason } => warn!("{who}: {reason}"),
+                    FromRank::Goodbye => {
+                        pulse.forget(rank);
+                        names.remove(&rank);
+                    }
+                    FromRank::Hello(_)
+                    | FromRank::Alive { .. }
+                    | FromRank::Loading { .. }
+                    | FromRank::Ready { .. } => {}
+                }
+            }
+            Ok(Event::Closed { rank }) => {
+                pulse.forget(rank);
+                if let Some((who, log)) = names.get(&rank)
+                    && !ENDING.load(Ordering::Acquire)
+                {
+                    exit::lost(&format!("{who} died; its log is {log}"));
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                next_beat = Instant::now() + beats.interval;
+                watch.say_to_all(&ToRank::Alive);
+                if let Some((rank, silence)) = pulse.tick(Instant::now()).first() {
+                    let who = names.get(rank).map_or("a rank", |(who, _)| who);
+                    exit::lost(&format!("no heartbeat of {who} for {silence:.1?}"));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .with_context(|| format!("cannot start the {name} thread"))?;
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Each rank's log is a file of its own; the leader's is also shown on the terminal.
+
+use std::fs::{File, OpenOptions};
+use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::Context;
+use shardrun_config::LogLevel;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+/// The log of a rank in `folder`.
+pub(crate) fn path(folder: &Path, rank: usize, host: &str) -> PathBuf {
+    folder.join(format!("rank{rank}.{host}.log"))
+}
+
+/// Sends this rank's messages to its file, and the leader's to the terminal as well. What
+/// libraries write to a follower's standard output and error goes to its file.
+pub(crate) fn start(path: &Path, leader: bool, level: LogLevel) -> anyhow::Result<()> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot open the log {}", path.display()))?;
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    if !leader {
+        redirect(&file).context("cannot redirect standard output to the log")?;
+    }
+    let to_file = fmt::layer()
+        .with_writer(Mutex::new(file))
+        .with_ansi(false)
+        .with_timer(SystemTime)
+        .with_filter(level);
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let to_terminal = leader.then(|| {
+        fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(color)
+            .with_target(false)
+            .with_filter(level.min(LevelFilter::INFO))
+    });
+    tracing_subscriber::registry().with(to_file).with(to_terminal).init();
+    Ok(())
+}
+
+fn redirect(file: &File) -> nix::Result<()> {
+    nix::unistd::dup2_stdout(file)?;
+    nix::unistd::dup2_stderr(file)
+}

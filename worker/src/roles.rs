@@ -1,0 +1,205 @@
+//! What ranks do once they know each other: rank 0 leads and serves, the others follow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use shardrun_comm::{Mail, NoMail, ShmMail};
+use shardrun_engine::{
+    Leader, LeaderParts, LocalEngine, SchedulerLimits, local_engine, longest_order,
+};
+use shardrun_gateway::{GatewayConfig, GatewayParts, GatewayState, Listeners};
+use shardrun_metrics::{MetricsPage, PageOf};
+use shardrun_text::Tokenizer;
+use shardrun_wire::EngineLimits;
+use shardrun_wire::lifeline::{FromRank, Hello, ToRank, Watch};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::boot::Rank;
+use crate::life::{Beats, Life, Watcher};
+use crate::load::{self, Loaded};
+use crate::signals;
+
+/// Rank 0: the gateway answers from the first moment, and is ready when all shards are.
+pub(crate) fn lead(
+    rank: Rank,
+    watcher: &Watcher,
+    watch: Option<Watch>,
+    hello: Hello,
+    beats: Beats,
+) -> anyhow::Result<()> {
+    let server = &rank.deployment.server;
+    let listeners = Listeners::bind(&GatewayConfig {
+        host: server.host,
+        http_port: server.http_port,
+        metrics_port: server.metrics_port,
+        max_body_bytes: server.max_body_bytes,
+    })?;
+    let addresses = (listeners.http_address()?, listeners.metrics_address()?);
+    let (engine, inbox) = local_engine();
+    let life = Life::begin(watcher, watch, hello, beats, rank.step.clone(), {
+        let engine = engine.clone();
+        let grace = rank.deployment.supervision.drain_timeout;
+        move |order| match order {
+            ToRank::Drain => drain(&engine, grace),
+            ToRank::Stop => engine.stop(),
+            ToRank::Alive => {}
+        }
+    })?;
+    signals::attend({
+        let engine = engine.clone();
+        let grace = rank.deployment.supervision.drain_timeout;
+        move || drain(&engine, grace)
+    })?;
+
+    let pages = pages(&rank)?;
+    let state = GatewayState::new(GatewayParts {
+        engine: Arc::new(engine.clone()),
+        page: rank.page.clone(),
+        scrape: Arc::new(move || shardrun_metrics::render(&pages)),
+        max_body_bytes: server.max_body_bytes,
+    });
+    let gateway = Gateway::start(listeners, state.clone())?;
+
+    // Read while the shards load: it takes as long.
+    let text = {
+        let file = load::open(&rank)?;
+        std::thread::Builder::new()
+            .name("tokenizer".into())
+            .spawn(move || Tokenizer::from_gguf(&file))?
+    };
+    let loaded = load::shard(&rank, &life)?;
+    let text = text.join().map_err(|_| anyhow::anyhow!("reading the tokenizer panicked"))??;
+    state.set_text(Arc::new(text));
+    let mail = mail(&rank)?;
+    // Every rank has loaded.
+    rank.world.barrier()?;
+
+    let Loaded { executor, max_seq_len, kv_blocks, vocab } = loaded;
+    let model = &rank.deployment.model;
+    let tokens_per_block = rank.deployment.kv_cache.tokens_per_block;
+    let limits = SchedulerLimits {
+        max_batch_size: model.max_batch_size,
+        max_num_tokens: model.max_num_tokens,
+        tokens_per_block,
+        kv_blocks,
+    };
+    let engine_limits = EngineLimits {
+        max_seq_len,
+        kv_cache_tokens: kv_blocks * tokens_per_block as u32,
+        max_queue_size: model.max_queue_size as u32,
+        vocab_size: vocab,
+    };
+    let leader = Leader::new(
+        executor,
+        LeaderParts {
+            limits,
+            engine_limits,
+            mail,
+            inbox,
+            page: rank.page.clone(),
+            step: rank.step.clone(),
+        },
+    );
+    let (http, metrics) = (addresses.0.to_string(), addresses.1.to_string());
+    info!("serving {} on {http}, metrics on {metrics}", rank.deployment.name);
+    if !life.is_supervised() {
+        println!("{}", shardrun_config::ready_text(&rank.deployment.name, &http, &metrics));
+    }
+    life.say(&FromRank::Ready { http, metrics });
+    let result = leader.run();
+    if result.is_ok() {
+        life.end();
+    }
+    gateway.finish();
+    result.context("the engine failed")?;
+    info!("ended");
+    Ok(())
+}
+
+/// Every other rank.
+pub(crate) fn follow(rank: Rank, loaded: Loaded, life: &Life) -> anyhow::Result<()> {
+    let mail = mail(&rank)?;
+    rank.world.barrier()?;
+    shardrun_engine::follow(loaded.executor, mail, &rank.page, &rank.step)?;
+    life.end();
+    info!("ended");
+    Ok(())
+}
+
+/// Refuses new requests, and ends the running ones when the grace is over.
+fn drain(engine: &LocalEngine, grace: Duration) {
+    engine.drain();
+    let engine = engine.clone();
+    // Without the thread the drain has no end but that of its requests, and a second signal.
+    let _ = std::thread::Builder::new().name("drain".into()).spawn(move || {
+        std::thread::sleep(grace);
+        engine.stop();
+    });
+}
+
+/// The way of plans from rank 0 to the others. Collective.
+fn mail(rank: &Rank) -> anyhow::Result<Box<dyn Mail>> {
+    if rank.world.size() == 1 {
+        return Ok(Box::new(NoMail));
+    }
+    let model = &rank.deployment.model;
+    let blocks = rank.deployment.kv_cache.num_blocks();
+    let longest = longest_order(model.max_batch_size, model.max_num_tokens, blocks);
+    Ok(if load::shares_memory(rank)? {
+        Box::new(ShmMail::new(&rank.world, &rank.prefix, longest, rank.patience)?)
+    } else {
+        Box::new(rank.world.mpi_mail()?)
+    })
+}
+
+/// The metrics of all ranks on this node. They made their pages before they came to the barrier that
+/// this rank has passed.
+fn pages(rank: &Rank) -> anyhow::Result<Vec<PageOf>> {
+    let own = PageOf { rank: 0, tp_rank: 0, node: rank.host.clone(), page: rank.page.clone() };
+    let others = (1..rank.world.size()).filter_map(|other| {
+        // A rank on another node has no page here.
+        let page = Arc::new(MetricsPage::open(&rank.prefix, other).ok()?);
+        let other = other as u32;
+        Some(PageOf { rank: other, tp_rank: other, node: rank.host.clone(), page })
+    });
+    Ok(std::iter::once(own).chain(others).collect())
+}
+
+/// The threads that speak HTTP.
+struct Gateway {
+    runtime: tokio::runtime::Runtime,
+    serving: tokio::task::JoinHandle<()>,
+    end: watch::Sender<bool>,
+}
+
+impl Gateway {
+    fn start(listeners: Listeners, state: GatewayState) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("gateway")
+            .enable_all()
+            .build()
+            .context("cannot start the gateway's threads")?;
+        let (end, mut ended) = watch::channel(false);
+        let shutdown = async move {
+            // An error means that the sender is gone, which is an end, too.
+            let _ = ended.wait_for(|&ended| ended).await;
+        };
+        let serving = runtime.spawn(async move {
+            if let Err(error) = shardrun_gateway::serve(listeners, state, shutdown).await {
+                tracing::error!("{error}");
+            }
+        });
+        Ok(Self { runtime, serving, end })
+    }
+
+    /// Lets the last responses go out.
+    fn finish(self) {
+        const LAST_RESPONSES: Duration = Duration::from_secs(1);
+        let _ = self.end.send(true);
+        let _ = self.runtime.block_on(tokio::time::timeout(LAST_RESPONSES, self.serving));
+        self.runtime.shutdown_background();
+    }
+}

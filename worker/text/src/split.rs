@@ -1,0 +1,147 @@
+//! Cutting a text into words, within which BPE merges.
+
+use regex::Regex;
+
+/// GPT-2's pattern (Radford et al., 2019) less its `\s+(?!\S)`, which [`Splitter::words`] stands in
+/// for: with no look-ahead the expression runs in linear time and constant stack.
+const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
+
+/// Cuts texts as the model's training did.
+#[derive(Debug)]
+pub(crate) struct Splitter {
+    words: Regex,
+    digits_apart: bool,
+}
+
+impl Splitter {
+    /// The values of `tokenizer.ggml.pre` that [`Self::named`] knows.
+    pub(crate) const SUPPORTED: &str = "gpt-2, smollm";
+
+    /// What `tokenizer.ggml.pre` calls `name`.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let digits_apart = match name {
+            "gpt-2" => false,
+            "smollm" => true,
+            _ => return None,
+        };
+        let words = Regex::new(WORDS).expect("a valid expression");
+        Some(Self { words, digits_apart })
+    }
+
+    /// Calls `piece` with each word, in order; together they are the text.
+    pub(crate) fn split<'t, E>(
+        &self,
+        text: &'t str,
+        mut piece: impl FnMut(&'t str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.digits_apart {
+            return self.words(text, &mut piece);
+        }
+        // Each digit is a word, and ends the text as far as the words before it are concerned.
+        for run in text.split_inclusive(char::is_numeric) {
+            let before = run.trim_end_matches(char::is_numeric);
+            self.words(before, &mut piece)?;
+            if before.len() < run.len() {
+                piece(&run[before.len()..])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn words<'t, E>(
+        &self,
+        text: &'t str,
+        piece: &mut impl FnMut(&'t str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = 0;
+        while let Some(found) = self.words.find_at(text, at) {
+            let word = found.as_str();
+            let mut len = word.len();
+            // White space before a word leaves its last character to that word, or to itself.
+            if found.end() < text.len() && word.ends_with(char::is_whitespace) {
+                let (last, _) = word.char_indices().next_back().expect("a match is not empty");
+                len = if last > 0 { last } else { len };
+            }
+            at = found.start() + len;
+            piece(&text[found.start()..at])?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+        pre_tokenizers::{byte_level::ByteLevel, digits::Digits, sequence::Sequence},
+    };
+
+    use super::*;
+
+    fn pieces<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
+        let mut pieces = Vec::new();
+        let Ok(()) = Splitter::named(name).unwrap().split(text, |piece| {
+            pieces.push(piece);
+            Ok::<(), Infallible>(())
+        });
+        pieces
+    }
+
+    /// The same by Hugging Face's tokenizers, whose expression does look ahead.
+    fn reference<'t>(name: &str, text: &'t str) -> Vec<&'t str> {
+        let words = ByteLevel::new(false, false, true);
+        let mut string = PreTokenizedString::from(text);
+        match name {
+            "gpt-2" => words.pre_tokenize(&mut string),
+            _ => Sequence::new(vec![Digits::new(true).into(), words.into()])
+                .pre_tokenize(&mut string),
+        }
+        .unwrap();
+        string
+            .get_splits(OffsetReferential::Original, OffsetType::Byte)
+            .into_iter()
+            .map(|(_, (start, end), _)| &text[start..end])
+            .collect()
+    }
+
+    #[test]
+    fn words_are_those_of_gpt2() {
+        assert_eq!(pieces("gpt-2", "I'll  pay 12€!"), ["I", "'ll", " ", " pay", " 12", "€!"]);
+        assert_eq!(pieces("gpt-2", "a \n b\n"), ["a", " \n", " b", "\n"]);
+        assert_eq!(pieces("gpt-2", "a\nb"), ["a", "\n", "b"]);
+        assert!(pieces("gpt-2", "").is_empty());
+    }
+
+    #[test]
+    fn smollm_takes_digits_one_by_one() {
+        assert_eq!(pieces("smollm", "pay  12€"), ["pay", "  ", "1", "2", "€"]);
+        assert_eq!(pieces("smollm", "7"), ["7"]);
+        assert_eq!(pieces("smollm", "x²½ 1"), ["x", "²", "½", " ", "1"]);
+    }
+
+    #[test]
+    fn other_names_are_not_guessed() {
+        assert!(Splitter::named("llama-bpe").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_cut_as_the_reference_cuts_it(
+            text in prop_oneof![
+                any::<String>(),
+                // What the expression tells apart, in close company.
+                r"(['a-eé0-2²Ⅷ \n\t\u{a0}\u{85}\u{301}!€-]|'ll|'re|中|😀){0,24}",
+            ],
+        ) {
+            for name in ["gpt-2", "smollm"] {
+                let ours = pieces(name, &text);
+                prop_assert_eq!(ours.concat(), &*text);
+                prop_assert_eq!(ours, reference(name, &text));
+            }
+        }
+    }
+}
