@@ -8,7 +8,7 @@ use shardrun_comm::{Mail, NoMail, ShmMail};
 use shardrun_engine::{
     Leader, LeaderParts, LocalEngine, SchedulerLimits, local_engine, longest_order,
 };
-use shardrun_gateway::{GatewayConfig, GatewayParts, GatewayState, Listeners};
+use shardrun_gateway::{GatewayParts, GatewayState, ListenConfig, Listeners};
 use shardrun_metrics::{MetricsPage, PageOf};
 use shardrun_text::Tokenizer;
 use shardrun_wire::EngineLimits;
@@ -30,11 +30,10 @@ pub(crate) fn lead(
     beats: Beats,
 ) -> anyhow::Result<()> {
     let server = &rank.deployment.server;
-    let listeners = Listeners::bind(&GatewayConfig {
+    let listeners = Listeners::bind(&ListenConfig {
         host: server.host,
         http_port: server.http_port,
         metrics_port: server.metrics_port,
-        max_body_bytes: server.max_body_bytes,
     })?;
     let addresses = (listeners.http_address()?, listeners.metrics_address()?);
     let (engine, inbox) = local_engine();

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use shardrun_files::TensorType;
 
-use crate::{disjoint::Rectangle, matrix::Weights};
+use crate::{disjoint::Rectangle, matrix::Weights, memory::LINE_BYTES};
 
 use super::{
     elementwise, formats,

@@ -56,6 +56,13 @@ macro_rules! entry_points {
                 }
             }
 
+            /// See [`Kernels::prefetch`](super::Kernels::prefetch).
+            pub(super) fn prefetch_all(self, soon: &[f32]) {
+                for line in soon.chunks(LINE_BYTES / size_of::<f32>()) {
+                    self.prefetch(line.as_ptr().cast());
+                }
+            }
+
             /// See [`Kernels::softmax`](super::Kernels::softmax).
             pub(super) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
                 #[target_feature(enable = $features)]

@@ -132,6 +132,11 @@ impl Kernels {
         each!(self, kernels => kernels.multiply_rows(weights, inputs, stride, sums));
     }
 
+    /// Asks for memory that will be read soon.
+    pub(crate) fn prefetch(self, soon: &[f32]) {
+        each!(self, kernels => kernels.prefetch_all(soon));
+    }
+
     /// Turns scores into `exp(scale * (score - greatest))` and returns their sum. `scale` is positive.
     pub(crate) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
         each!(self, kernels => kernels.softmax(scores, scale))

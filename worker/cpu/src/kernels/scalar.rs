@@ -38,6 +38,9 @@ impl Scalar {
         multiply(weights, sums, true, |row, input| inputs[row * stride + input]);
     }
 
+    /// Nothing in plain Rust asks for memory.
+    pub(super) fn prefetch_all(self, _: &[f32]) {}
+
     pub(super) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
         let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;

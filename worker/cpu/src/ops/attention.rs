@@ -11,7 +11,7 @@ use shardrun_model::{Batch, HeadShard, Span};
 
 use crate::{
     CpuError, Operand, Tensor,
-    cache::{Cache, Place},
+    cache::{Cache, CacheBlock, Place},
     disjoint::Rectangle,
     kernels::{Kernels, MOST_ROWS},
     matrix::{GROUP, Weights},
@@ -264,14 +264,18 @@ impl Attention<'_> {
     fn score(&self, scratch: &mut Scratch<'_>, end: usize) {
         let dim = self.input.heads.head_dim;
         let stride = scratch.sizes.positions;
-        for (part, keys) in self.blocks(0..end).map(|(part, block)| (part, block.keys)) {
+        let mut blocks = self.blocks(0..end).peekable();
+        while let Some((part, block)) = blocks.next() {
+            if let Some((_, next)) = blocks.peek() {
+                self.kernels.prefetch(next.keys);
+            }
             let tiles = part.slots.len().div_ceil(GROUP);
             let scores = &mut scratch.scores[part.position..];
             for query in 0..self.queries() {
                 scores[query * stride..][..tiles * GROUP].fill(0.0);
             }
             let scores = Rectangle::new(scores, self.queries(), tiles * GROUP, stride);
-            let keys = Weights::floats(keys, tiles, dim, dim);
+            let keys = Weights::floats(block.keys, tiles, dim, dim);
             self.kernels.multiply_rows(keys, scratch.queries, dim, scores);
         }
     }
@@ -280,7 +284,11 @@ impl Attention<'_> {
     fn mix(&self, scratch: &mut Scratch<'_>, positions: Range<usize>, queries: Range<usize>) {
         let layout = self.cache.layout();
         let ScratchSizes { positions: stride, sums, .. } = scratch.sizes;
-        for (part, block) in self.blocks(positions) {
+        let mut blocks = self.blocks(positions).peekable();
+        while let Some((part, block)) = blocks.next() {
+            if let Some((_, next)) = blocks.peek() {
+                self.kernels.prefetch(next.values);
+            }
             let values = &block.values[part.slots.start * GROUP..];
             let values = Weights::floats(
                 values,
@@ -300,10 +308,7 @@ impl Attention<'_> {
     }
 
     /// The cache blocks that hold `positions`, in order.
-    fn blocks(
-        &self,
-        positions: Range<usize>,
-    ) -> impl Iterator<Item = (Part, crate::cache::CacheBlock<'_>)> {
+    fn blocks(&self, positions: Range<usize>) -> impl Iterator<Item = (Part, CacheBlock<'_>)> {
         let tokens = self.cache.layout().shape.tokens_per_block;
         let table = blocks_of(self.input.batch, self.tile.span);
         (positions.start / tokens..positions.end.div_ceil(tokens)).map(move |at| {

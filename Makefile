@@ -1,0 +1,29 @@
+# The README's commands, and nothing clever. CARGO_TARGET_DIR is honoured.
+
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+CONFIG := configs/smollm2.toml
+
+.PHONY: serve test lint bench setup build model
+
+serve: build
+	@$(BIN)/shardrun serve $(CONFIG)
+
+test: lint build model
+	SHARDRUN_TEST_MODEL="$$($(BIN)/shardrun fetch $(CONFIG))" cargo test --release --locked --workspace
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items --quiet
+
+bench: build model
+	cargo bench --locked --package shardrun-cpu
+
+build: setup
+	cargo build --release --locked --workspace
+
+model: build
+	@$(BIN)/shardrun fetch $(CONFIG) >/dev/null
+
+setup:
+	@./setup.sh
