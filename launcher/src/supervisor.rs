@@ -184,6 +184,8 @@ impl Supervisor {
     fn on_message(&mut self, rank: u32, message: FromRank) -> Vec<Action> {
         let Some(state) = self.ranks.get_mut(&rank) else { return Vec::new() };
         match message {
+            // The leader's log is on the terminal already.
+            FromRank::Loaded { .. } if rank == 0 => Vec::new(),
             FromRank::Loaded { load_ms, shard, weight_bytes, kv_cache_bytes } => {
                 let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
                 vec![Action::Print(format!(

@@ -77,6 +77,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     let mut world = World::init(FIRST_PATIENCE)?;
     let host = gethostname().context("cannot read the host's name")?;
     let host = host.to_string_lossy().into_owned();
+    exit::leave_errors_to_rank_0(world.rank() != 0);
     let boot = agree(&world, own_reading, &prefix, supervisor, uid)?;
     let deployment = Deployment::from_resolved_toml(&boot.deployment)?;
     check_world(&world, &deployment, &environment)?;
@@ -84,6 +85,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     let log_dir = deployment.run.log_dir.clone().context("a settled deployment has run.log_dir")?;
     let log = logs::path(&log_dir, world.rank(), &host);
     logs::start(&log, world.rank() == 0, deployment.run.log_level)?;
+    exit::leave_errors_to_rank_0(false);
     info!("shardrun-worker {}, {environment}", env!("CARGO_PKG_VERSION"));
     shardrun_shm::sweep(&format!("shardrun_{uid}_"))?
         .iter()
@@ -224,5 +226,6 @@ fn check_world(
             .to_owned(),
         _ => format!("; start {expected} ranks"),
     };
-    bail!("{size} ranks were started and model.tp_size is {expected}{cause}")
+    let started = if size == 1 { "1 rank was".to_owned() } else { format!("{size} ranks were") };
+    bail!("{started} started and model.tp_size is {expected}{cause}")
 }

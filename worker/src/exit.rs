@@ -1,6 +1,7 @@
 //! How a rank ends: 0 as told, 1 failed, 2 usage, 4 because another was lost.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use shardrun_comm::CommError;
 use shardrun_config::ConfigErrors;
@@ -10,6 +11,14 @@ const LOST_A_RANK: u8 = 4;
 
 /// What this rank's names in shared memory begin with, once it has any.
 static SHM_PREFIX: OnceLock<String> = OnceLock::new();
+
+/// Set while errors that all ranks come to are left to rank 0 to tell.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves errors to rank 0, or takes them up again.
+pub(crate) fn leave_errors_to_rank_0(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
 
 /// Says what to remove should this process end in the middle of something.
 pub(crate) fn on_abort_remove(rank_prefix: String) {
@@ -37,6 +46,7 @@ pub(crate) fn lost(reason: &str) -> ! {
 /// for ranks that may be waiting for this one.
 pub(crate) fn failed(error: &anyhow::Error) -> ! {
     match error.downcast_ref::<ConfigErrors>() {
+        _ if QUIET.load(Ordering::Relaxed) => {}
         Some(errors) => eprintln!("{errors}"),
         None if tracing::event_enabled!(tracing::Level::ERROR) => tracing::error!("{error:#}"),
         None => eprintln!("shardrun-worker: {error:#}"),

@@ -198,7 +198,9 @@ impl Gateway {
     fn finish(self) {
         const LAST_RESPONSES: Duration = Duration::from_secs(1);
         let _ = self.end.send(true);
-        let _ = self.runtime.block_on(tokio::time::timeout(LAST_RESPONSES, self.serving));
+        let serving = self.serving;
+        let _ =
+            self.runtime.block_on(async { tokio::time::timeout(LAST_RESPONSES, serving).await });
         self.runtime.shutdown_background();
     }
 }
