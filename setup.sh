@@ -40,6 +40,6 @@ if [ -n "$missing" ]; then
 fi
 
 if ! command -v cargo >/dev/null 2>&1; then
-    echo "setup: cargo is not on PATH; install Rust 1.90 or later (https://rustup.rs)" >&2
+    echo "setup: cargo is not on PATH; install Rust 1.91 or later (https://rustup.rs)" >&2
     exit 1
 fi
