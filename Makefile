@@ -2,6 +2,8 @@
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 CONFIG := configs/smollm2.toml
+# The peer that `make bench` compares with: llama.cpp, built on this machine.
+PEER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shardrun/peer
 
 .PHONY: serve test lint bench setup build model
 
@@ -18,6 +20,9 @@ lint: setup
 
 bench: build model
 	cargo bench --locked --package shardrun-cpu
+	[ -x $(PEER)/bin/python ] || python3 -m venv $(PEER)
+	CMAKE_ARGS="-DGGML_NATIVE=ON" $(PEER)/bin/python -m pip install -q llama-cpp-python==0.3.36
+	$(PEER)/bin/python tests/bench/compare.py $(BIN)/shardrun $(CONFIG)
 
 build: setup
 	cargo build --release --locked --workspace

@@ -33,6 +33,18 @@ pub(crate) fn remove_names() {
     }
 }
 
+/// Makes a panic of the step thread an error like any other: unwinding would end in MPI_Finalize, which
+/// waits for ranks that wait for this one. Other threads answer for themselves.
+pub(crate) fn on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if std::thread::current().name() == Some("main") {
+            failed(&anyhow::anyhow!("{panic}"));
+        }
+    }));
+}
+
 /// Ends this process at once because another one is gone: the other threads may be anywhere, in a
 /// collective that will never end among other places, so nothing is unwound and MPI not asked.
 pub(crate) fn lost(reason: &str) -> ! {

@@ -20,6 +20,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
+    exit::on_panic();
     match boot::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::failed(&error),

@@ -70,6 +70,6 @@ pub enum CpuError {
     #[error("batch refused")]
     Batch(#[from] BatchError),
     /// A peer failed.
-    #[error("a collective of the CPU backend failed")]
+    #[error(transparent)]
     Comm(#[from] CommError),
 }

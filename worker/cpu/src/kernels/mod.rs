@@ -1,22 +1,10 @@
 //! The inner loops, once per instruction set, and which of them runs.
 //!
-//! `scalar` says in plain Rust what each kernel computes. The fast ones are written once over the
-//! trait [`simd::Simd`], whose implementations are `avx2` and `avx512`; only those two know
-//! instructions.
+//! `scalar` says in plain Rust what each kernel computes; `vector` has the fast ones.
 
-mod elementwise;
-mod formats;
 mod scalar;
-mod simd;
-mod tile;
-
 #[cfg(target_arch = "x86_64")]
-#[macro_use]
-mod entry;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
+mod vector;
 
 #[cfg(test)]
 mod tests;
@@ -34,9 +22,9 @@ pub struct Kernels(Variant);
 enum Variant {
     Scalar(scalar::Scalar),
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Avx2),
+    Avx2(vector::Avx2),
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Avx512),
+    Avx512(vector::Avx512),
 }
 
 /// Calls the same function of whichever kernels these are.
@@ -72,9 +60,9 @@ impl Kernels {
         let variant = match isa {
             Isa::Scalar => Some(Variant::Scalar(scalar::Scalar)),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::Avx2::new().map(Variant::Avx2),
+            Isa::Avx2 => vector::Avx2::new().map(Variant::Avx2),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::Avx512::new().map(Variant::Avx512),
+            Isa::Avx512 => vector::Avx512::new().map(Variant::Avx512),
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 | Isa::Avx512 => None,
         };

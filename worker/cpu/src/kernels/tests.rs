@@ -209,10 +209,10 @@ fn exp_is_as_exact_as_it_says() {
         assert_eq!(ends[..4], [1.0, 0.0, 0.0, 0.0]);
         assert!(ends[4].is_nan());
     };
-    if let Some(avx2) = avx2::Avx2::new() {
+    if let Some(avx2) = vector::Avx2::new() {
         check(&|values| avx2.exp(values));
     }
-    if let Some(avx512) = avx512::Avx512::new() {
+    if let Some(avx512) = vector::Avx512::new() {
         check(&|values| avx512.exp(values));
     }
 }

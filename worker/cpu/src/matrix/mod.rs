@@ -4,7 +4,7 @@
 //! inputs, each holding one block of every output of the group, so that a vector register has an
 //! output in every lane and each output is added up along the inputs by itself.
 
-mod records;
+pub(crate) mod records;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -19,9 +19,7 @@ use crate::{
     pool::Pool,
 };
 
-pub(crate) use records::{
-    GROUP, LONGEST_BLOCK, Q4_1_MINIMA, Q4_1_SCALES, Q8_0_SCALES, for_each_weight, record_bytes,
-};
+pub(crate) use records::{GROUP, LONGEST_BLOCK, for_each_weight, record_bytes};
 
 /// A weight matrix `[outputs, inputs]`, packed for the kernels.
 pub struct Matrix {

@@ -2,23 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use shardrun_files::TensorType;
-
-use crate::{disjoint::Rectangle, matrix::Weights, memory::LINE_BYTES};
-
-use super::{
-    elementwise, formats,
-    formats::Format,
-    simd::{Simd, instructions},
-    tile,
-};
+use super::simd::Simd;
 
 /// Exists only where the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Avx2(());
+pub(in crate::kernels) struct Avx2(());
 
 impl Avx2 {
-    pub(super) fn new() -> Option<Self> {
+    pub(in crate::kernels) fn new() -> Option<Self> {
         let found = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c");

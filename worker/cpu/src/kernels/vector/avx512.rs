@@ -2,23 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use shardrun_files::TensorType;
-
-use crate::{disjoint::Rectangle, matrix::Weights, memory::LINE_BYTES};
-
-use super::{
-    elementwise, formats,
-    formats::Format,
-    simd::{Simd, instructions},
-    tile,
-};
+use super::simd::Simd;
 
 /// Exists only where the CPU has AVX-512 F, BW and VL.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Avx512(());
+pub(in crate::kernels) struct Avx512(());
 
 impl Avx512 {
-    pub(super) fn new() -> Option<Self> {
+    pub(in crate::kernels) fn new() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl");

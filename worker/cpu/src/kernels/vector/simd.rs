@@ -96,4 +96,3 @@ macro_rules! instructions {
         )*
     };
 }
-pub(super) use instructions;

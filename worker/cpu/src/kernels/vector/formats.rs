@@ -1,6 +1,6 @@
 //! How a register of weights comes out of a record; `matrix::records` says what a record is.
 
-use crate::matrix::{Q4_1_MINIMA, Q4_1_SCALES, Q8_0_SCALES};
+use crate::matrix::records::{Q4_1_MINIMA, Q4_1_SCALES, Q8_0_SCALES};
 
 use super::simd::Simd;
 

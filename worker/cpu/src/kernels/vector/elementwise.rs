@@ -35,7 +35,7 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     simd.zero_below(x, least, simd.mul(e_r, simd.power_of_two(n)))
 }
 
-/// See [`super::Kernels::softmax`]. Lane l adds up the scores l, l + LANES, and so on.
+/// See `Kernels::softmax`. Lane l adds up the scores l, l + LANES, and so on.
 #[inline(always)]
 pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32], scale: f32) -> f32 {
     let whole = scores.len() / S::LANES * S::LANES;
@@ -68,7 +68,7 @@ fn weigh<S: Simd>(simd: S, score: S::Floats, greatest: S::Floats, scale: S::Floa
     exp(simd, simd.mul(simd.sub(score, greatest), scale))
 }
 
-/// See [`super::Kernels::silu_mul`].
+/// See `Kernels::silu_mul`.
 #[inline(always)]
 pub(super) fn silu_mul<S: Simd>(simd: S, gate: &mut [f32], up: &[f32]) {
     let one = simd.splat(1.0);

@@ -1,0 +1,145 @@
+//! Where the generic kernels become code for one instruction set.
+
+/// Gives an instruction set's type its kernels: functions that are compiled with `$features`, into
+/// which everything below them inlines. For each number of rows, `panels` and `rows` say how
+/// many registers of outputs to take at a time.
+macro_rules! entry_points {
+    (
+        $simd:ty, $features:literal,
+        panel_rows: $panel_rows:literal,
+        panels: { $($rows:literal => $registers:literal),* },
+        rows: { $($few:literal => $few_registers:literal),* }
+    ) => {
+        const _: () = {
+            use shardrun_files::TensorType;
+
+            use crate::{
+                disjoint::Rectangle,
+                kernels::vector::{elementwise, formats::{self, Format}, tile},
+                matrix::Weights,
+                memory::LINE_BYTES,
+            };
+
+            impl $simd {
+                pub(in crate::kernels) fn panel_rows(self) -> usize {
+                    $panel_rows
+                }
+
+                /// See `Kernels::multiply_panel`, which checks the sizes.
+                pub(in crate::kernels) fn multiply_panel(
+                    self,
+                    weights: Weights<'_>,
+                    panel: &[f32],
+                    products: Rectangle<'_>,
+                ) {
+                    match weights.tensor_type {
+                        TensorType::F32 => self.panel_of::<formats::F32>(weights, panel, products),
+                        TensorType::F16 => self.panel_of::<formats::F16>(weights, panel, products),
+                        TensorType::Q4_1 => self.panel_of::<formats::Q4_1>(weights, panel, products),
+                        TensorType::Q8_0 => self.panel_of::<formats::Q8_0>(weights, panel, products),
+                    }
+                }
+
+                fn panel_of<F: Format>(
+                    self,
+                    weights: Weights<'_>,
+                    panel: &[f32],
+                    products: Rectangle<'_>,
+                ) {
+                    #[target_feature(enable = $features)]
+                    fn multiply<F: Format, const V: usize, const C: usize>(
+                        simd: $simd,
+                        weights: Weights<'_>,
+                        panel: &[f32],
+                        products: Rectangle<'_>,
+                    ) {
+                        let panel = tile::Panel(panel.as_ptr());
+                        // SAFETY: weights and panel were checked before they came here.
+                        unsafe {
+                            tile::multiply::<$simd, F, V, C>(simd, weights, panel, products, false);
+                        }
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe {
+                        match products.rows() {
+                            $($rows => multiply::<F, $registers, $rows>(self, weights, panel, products),)*
+                            rows => unreachable!("a panel of {rows} rows"),
+                        }
+                    }
+                }
+
+                /// See `Kernels::multiply_rows`, which checks the sizes.
+                pub(in crate::kernels) fn multiply_rows(
+                    self,
+                    weights: Weights<'_>,
+                    inputs: &[f32],
+                    stride: usize,
+                    sums: Rectangle<'_>,
+                ) {
+                    #[target_feature(enable = $features)]
+                    fn multiply<const V: usize, const C: usize>(
+                        simd: $simd,
+                        weights: Weights<'_>,
+                        inputs: &[f32],
+                        stride: usize,
+                        sums: Rectangle<'_>,
+                    ) {
+                        let rows = tile::Rows::<C>::new(inputs, stride);
+                        // SAFETY: weights and inputs were checked before they came here.
+                        unsafe {
+                            tile::multiply::<$simd, formats::F32, V, C>(simd, weights, rows, sums, true);
+                        }
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe {
+                        match sums.rows() {
+                            $($few => multiply::<$few_registers, $few>(self, weights, inputs, stride, sums),)*
+                            rows => unreachable!("{rows} rows at once"),
+                        }
+                    }
+                }
+
+                /// See `Kernels::prefetch`.
+                pub(in crate::kernels) fn prefetch_all(self, soon: &[f32]) {
+                    for line in soon.chunks(LINE_BYTES / size_of::<f32>()) {
+                        self.prefetch(line.as_ptr().cast());
+                    }
+                }
+
+                /// See `Kernels::softmax`.
+                pub(in crate::kernels) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
+                    #[target_feature(enable = $features)]
+                    fn softmax(simd: $simd, scores: &mut [f32], scale: f32) -> f32 {
+                        elementwise::softmax(simd, scores, scale)
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { softmax(self, scores, scale) }
+                }
+
+                /// See `Kernels::silu_mul`.
+                pub(in crate::kernels) fn silu_mul(self, gate: &mut [f32], up: &[f32]) {
+                    #[target_feature(enable = $features)]
+                    fn silu_mul(simd: $simd, gate: &mut [f32], up: &[f32]) {
+                        elementwise::silu_mul(simd, gate, up);
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { silu_mul(self, gate, up) }
+                }
+
+                /// e to the power of every element.
+                #[cfg(test)]
+                pub(in crate::kernels) fn exp(self, values: &mut [f32]) {
+                    #[target_feature(enable = $features)]
+                    fn exp(simd: $simd, values: &mut [f32]) {
+                        for values in values.chunks_mut(<$simd>::LANES) {
+                            let x = tile::load_some(simd, values);
+                            tile::store_some(simd, values, elementwise::exp(simd, x));
+                        }
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { exp(self, values) }
+                }
+            }
+        };
+    };
+}
