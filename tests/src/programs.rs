@@ -41,7 +41,8 @@ pub fn model() -> anyhow::Result<Option<PathBuf>> {
 /// mpirun and what it needs to start `ranks` ranks of anything here.
 #[must_use]
 pub fn mpirun(ranks: usize) -> Vec<String> {
-    let mut words = ["mpirun", "--bind-to", "none", "--oversubscribe", "-n"].map(str::to_owned).to_vec();
+    let mut words =
+        ["mpirun", "--bind-to", "none", "--oversubscribe", "-n"].map(str::to_owned).to_vec();
     words.push(ranks.to_string());
     if nix::unistd::geteuid().is_root() {
         words.push("--allow-run-as-root".to_owned());

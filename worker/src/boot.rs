@@ -1,5 +1,6 @@
 //! From a fresh process to a rank that serves: MPI, the deployment, the lifeline, the model.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -66,11 +67,11 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     exit::on_abort_remove(own_prefix.clone());
     let scratch = ScratchDir::create(&format!("{own_prefix}mpi"))?;
     for transport in ["vader", "sm"] {
-        // SAFETY: no other thread runs yet.
-        unsafe {
-            let name = format!("OMPI_MCA_btl_{transport}_backing_directory");
-            std::env::set_var(name, scratch.path());
-        }
+        set_for_mpi(&format!("btl_{transport}_backing_directory"), scratch.path().as_os_str());
+    }
+    if environment.one_node {
+        // These would listen on the machine's interfaces, for peers that there aren't.
+        set_for_mpi("btl", "^tcp,ofi,openib".as_ref());
     }
     signals::block()?;
 
@@ -118,6 +119,15 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     let result = live(rank, &watcher, hello, beats);
     drop(scratch);
     result
+}
+
+/// Sets one of Open MPI's parameters, unless the user has. Only before any thread is started.
+fn set_for_mpi(parameter: &str, value: &OsStr) {
+    let name = format!("OMPI_MCA_{parameter}");
+    if std::env::var_os(&name).is_none() {
+        // SAFETY: the caller is the only thread.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 /// Connects the lifeline, loads, and plays this rank's role.

@@ -26,6 +26,8 @@ pub(crate) struct Environment {
     pub(crate) starter: Starter,
     /// This process's rank; 0 if nobody says.
     pub(crate) rank: usize,
+    /// Whether all ranks of the job are on this node, as far as the starter says.
+    pub(crate) one_node: bool,
     /// A name that the ranks of one job share and no other job on the machine has.
     pub(crate) job: String,
 }
@@ -51,7 +53,10 @@ impl Environment {
             (Some(namespace), Starter::OpenMpi | Starter::Pmix | Starter::Slurm) => namespace,
             _ => format!("pid-{pid}"),
         };
-        Self { starter, rank: rank.unwrap_or(0), job }
+        let local_size = number("OMPI_COMM_WORLD_LOCAL_SIZE");
+        let one_node = starter == Starter::Nobody
+            || (local_size.is_some() && local_size == number("OMPI_COMM_WORLD_SIZE"));
+        Self { starter, rank: rank.unwrap_or(0), one_node, job }
     }
 
     /// The prefix of shared-memory names of a job whose deployment names none.
@@ -106,6 +111,20 @@ mod tests {
             ("PMIX_NAMESPACE", "slurm.pmix.7.0"),
         ]);
         assert_eq!((environment.starter, environment.rank), (Starter::Slurm, 2));
+    }
+
+    #[test]
+    fn ranks_are_on_one_node_if_as_many_are_here_as_anywhere() {
+        let sized = |local: &'static str| {
+            read(&[
+                ("OMPI_COMM_WORLD_RANK", "0"),
+                ("OMPI_COMM_WORLD_SIZE", "4"),
+                ("OMPI_COMM_WORLD_LOCAL_SIZE", local),
+            ])
+        };
+        assert!(sized("4").one_node);
+        assert!(!sized("2").one_node);
+        assert!(!read(&[("PMIX_RANK", "0")]).one_node, "nobody said");
     }
 
     #[test]

@@ -219,7 +219,7 @@ impl Attention<'_> {
 
         let mut totals = [0.0; MOST_ROWS];
         for query in 0..self.queries() {
-            let seen = first + self.tile.rows.len();
+            let seen = first + query / heads + 1;
             let scores = &mut scratch.scores[query * sizes.positions..][..seen];
             totals[query] = self.kernels.softmax(scores, scale);
         }

@@ -1,0 +1,268 @@
+//! A deployment that was started, seen from outside.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::leftovers::Leftovers;
+use crate::processes::{Process, Role, processes_of};
+use crate::sharing::Turn;
+use crate::wait::{until, until_some};
+
+/// How long a deployment may take to be ready: a loaded machine is slow.
+const READY: Duration = Duration::from_secs(60);
+
+/// Where a deployment that is ready can be reached, `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The API.
+    pub http: String,
+    /// `/metrics`.
+    pub metrics: String,
+}
+
+/// A deployment that was started. Dropping it ends all its processes.
+#[derive(Debug)]
+pub struct Deployment {
+    folder: TempDir,
+    /// What was started: the launcher, mpirun, or a worker.
+    child: Mutex<Child>,
+    before: Leftovers,
+    _turn: Turn,
+}
+
+/// What a deployment is made of.
+pub(crate) struct Start {
+    pub(crate) folder: TempDir,
+    pub(crate) child: Child,
+    pub(crate) before: Leftovers,
+    pub(crate) turn: Turn,
+}
+
+impl Deployment {
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { folder, child, before, turn } = start;
+        Self { folder, child: Mutex::new(child), before, _turn: turn }
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// If it ends, or isn't ready in time; with what it printed.
+    pub fn ready(&self) -> anyhow::Result<Ready> {
+        let ready = until_some("the deployment to be ready", READY, || {
+            if let Some(status) = self.exit_status()? {
+                bail!("the deployment ended ({status}) before it was ready");
+            }
+            let text = self.stdout();
+            // The last line of what is printed then.
+            let Some((about, _)) = text.split_once("\n  curl ") else { return Ok(None) };
+            let address = |what: &str, end: &str| {
+                let (_, rest) = about.split_once(what)?;
+                let line = rest.lines().next()?.trim().strip_prefix("http://")?;
+                Some(line.strip_suffix(end)?.to_owned())
+            };
+            let http = address("  HTTP ", "").context("the ready text has no HTTP address")?;
+            let metrics =
+                address("  metrics ", "/metrics").context("the ready text has no metrics")?;
+            Ok(Some(Ready { http, metrics }))
+        });
+        ready.with_context(|| format!("it printed:\n{}", self.stderr()))
+    }
+
+    /// Waits until it is ready, and gives a client of it.
+    ///
+    /// # Errors
+    /// As [`Deployment::ready`].
+    pub fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.ready()?))
+    }
+
+    /// What it has printed on standard output.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.text("stdout")
+    }
+
+    /// What it has printed on standard error.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.text("stderr")
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = fs::read(self.folder.path().join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Its living processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Process> {
+        processes_of(self.folder.path())
+    }
+
+    /// The process that has this role.
+    ///
+    /// # Errors
+    /// If there is none, or several.
+    pub fn pid(&self, role: Role) -> anyhow::Result<i32> {
+        let processes = self.processes();
+        let found: Vec<_> = processes.iter().filter(|process| process.role == role).collect();
+        let [process] = found[..] else {
+            bail!("there is not one {role:?} among {processes:?}");
+        };
+        Ok(process.pid)
+    }
+
+    /// The ranks' processes, by rank.
+    #[must_use]
+    pub fn rank_pids(&self) -> Vec<i32> {
+        let mut ranks: Vec<(Role, i32)> = self
+            .processes()
+            .into_iter()
+            .filter(|process| matches!(process.role, Role::Rank(_)))
+            .map(|process| (process.role, process.pid))
+            .collect();
+        ranks.sort_unstable();
+        ranks.into_iter().map(|(_, pid)| pid).collect()
+    }
+
+    /// Sends a signal to the process that has this role.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn signal(&self, role: Role, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid(role)?;
+        kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot send {signal} to {pid}"))
+    }
+
+    /// The directory of the run.
+    ///
+    /// # Errors
+    /// If there isn't one.
+    pub fn run_dir(&self) -> anyhow::Result<PathBuf> {
+        let runs = self.folder.path().join("runs");
+        let mut runs = fs::read_dir(&runs).with_context(|| format!("{}", runs.display()))?;
+        let run = runs.next().context("there is no run directory")??;
+        ensure!(runs.next().is_none(), "there are several run directories");
+        Ok(run.path())
+    }
+
+    /// What all its names in shared memory begin with, as its own resolved deployment file says.
+    ///
+    /// # Errors
+    /// If there is no run.
+    pub fn shm_prefix(&self) -> anyhow::Result<String> {
+        let text = fs::read_to_string(self.run_dir()?.join("deployment.toml"))?;
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("shm_prefix = "));
+        let quoted = line.context("the resolved deployment has no shm_prefix")?;
+        Ok(quoted.trim_matches('"').to_owned())
+    }
+
+    /// What it has left, once nothing of it lives: abandoned names in shared memory, files of Open
+    /// MPI, sockets.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<PathBuf> {
+        let mut left = self.before.abandoned();
+        files(&self.folder.path().join("tmp"), &mut left);
+        if let Ok(run) = self.run_dir() {
+            let gone = ["mpi", "lifeline"].map(|name| run.join(name));
+            left.extend(gone.into_iter().filter(|path| path.symlink_metadata().is_ok()));
+        }
+        left
+    }
+
+    /// How what was started has ended, if it has.
+    ///
+    /// # Errors
+    /// If the system can't say.
+    pub fn exit_status(&self) -> anyhow::Result<Option<ExitStatus>> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.try_wait().context("cannot wait for a child")
+    }
+
+    /// Waits for the end of what was started.
+    ///
+    /// # Errors
+    /// If it doesn't end in time.
+    pub fn wait(&self, within: Duration) -> anyhow::Result<ExitStatus> {
+        until_some("the deployment to end", within, || self.exit_status())
+            .with_context(|| format!("it printed:\n{}", self.stderr()))
+    }
+
+    /// Waits until no process of it is left, and nothing else; gives how long that took.
+    ///
+    /// # Errors
+    /// If something is left when the time is over; says what.
+    pub fn wait_until_gone(&self, within: Duration) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        until("all processes to end", within, || {
+            // Ours to wait for: until then it would count.
+            self.exit_status()?;
+            Ok(self.processes().is_empty())
+        })
+        .with_context(|| format!("left are {:#?}", self.processes()))?;
+        until("everything to be removed", within.saturating_sub(started.elapsed()), || {
+            Ok(self.leftovers().is_empty())
+        })
+        .with_context(|| format!("left are {:#?}", self.leftovers()))?;
+        Ok(started.elapsed())
+    }
+
+    fn kill_all(&self) -> Vec<Process> {
+        let processes = self.processes();
+        for process in &processes {
+            match kill(Pid::from_raw(process.pid), Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => eprintln!("cannot kill {process:?}: {errno}"),
+            }
+        }
+        processes
+    }
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        let ended = until("what is left to end", Duration::from_secs(5), || {
+            let left = self.kill_all();
+            self.exit_status()?;
+            Ok(left.is_empty())
+        });
+        if let Err(error) = ended {
+            eprintln!("{error:#}");
+        }
+        // A test that failed is no reason to leave anything behind.
+        for path in self.before.abandoned() {
+            let named = self.shm_prefix().is_ok_and(|prefix| {
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+            });
+            if named {
+                let _ =
+                    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("the deployment printed:\n{}{}", self.stdout(), self.stderr());
+        }
+    }
+}
+
+/// All files below `folder`, whatever they are.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files(&path, found),
+            _ => found.push(path),
+        }
+    }
+}
