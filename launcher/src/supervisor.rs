@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The supervisor is outside MPI, so no rank's death can reach it. What it knows comes from the
-//! ranks' lifelines and from mpirun's end; [`watch`] carries out what it decides.
+//! ranks' lifelines and from mpirun's end; [`watch()`] carries out what it decides.
 
 mod cause;
 mod output;
