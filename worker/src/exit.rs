@@ -57,13 +57,14 @@ pub(crate) fn lost(reason: &str) -> ! {
 /// Ends this process after an error of its own. MPI is left as it is: ending it properly would wait
 /// for ranks that may be waiting for this one.
 pub(crate) fn failed(error: &anyhow::Error) -> ! {
+    let text = told(error);
     match error.downcast_ref::<ConfigErrors>() {
         _ if QUIET.load(Ordering::Relaxed) => {}
         Some(errors) => eprintln!("{errors}"),
-        None if tracing::event_enabled!(tracing::Level::ERROR) => tracing::error!("{error:#}"),
-        None => eprintln!("shardrun-worker: {error:#}"),
+        None if tracing::event_enabled!(tracing::Level::ERROR) => tracing::error!("{text}"),
+        None => eprintln!("shardrun-worker: {text}"),
     }
-    crate::life::tell_failure(&format!("{error:#}"));
+    crate::life::tell_failure(&text);
     remove_names();
     let lost = error
         .chain()
@@ -71,4 +72,16 @@ pub(crate) fn failed(error: &anyhow::Error) -> ! {
     let code = if lost { LOST_A_RANK } else { 1 };
     // SAFETY: as in `lost`.
     unsafe { libc::_exit(code.into()) }
+}
+
+/// The error with its causes, those left out that it names itself.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }

@@ -11,7 +11,7 @@ use crate::{CommError, Mail};
 const UNDER_WAY: usize = 4;
 /// The longest sleep of a follower between two looks: what an idle rank costs, and what its first
 /// token waits for.
-const LONGEST_SLEEP: Duration = Duration::from_millis(2);
+const LONGEST_SLEEP: Duration = Duration::from_millis(8);
 
 /// [`Mail`] over MPI.
 pub struct MpiMail {
