@@ -19,6 +19,7 @@ use tracing::info;
 use crate::cli::Cli;
 use crate::environment::{Environment, LIFELINE, Starter};
 use crate::life::{self, Beats, Life, Watcher};
+use crate::logs::OnTerminal;
 use crate::{exit, load, logs, placement, roles, signals};
 
 /// How long ranks wait for each other before the deployment has said how long.
@@ -85,7 +86,12 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
 
     let log_dir = deployment.run.log_dir.clone().context("a settled deployment has run.log_dir")?;
     let log = logs::path(&log_dir, world.rank(), &host);
-    logs::start(&log, world.rank() == 0, deployment.run.log_level)?;
+    let on_terminal = match &boot.watcher {
+        _ if world.rank() != 0 => OnTerminal::Nothing,
+        BootWatcher::Supervisor(_) => OnTerminal::AllButLastWords,
+        BootWatcher::Leader(_) => OnTerminal::All,
+    };
+    logs::start(&log, on_terminal, deployment.run.log_level)?;
     exit::leave_errors_to_rank_0(false);
     info!("shardrun-worker {}, {environment}", env!("CARGO_PKG_VERSION"));
     shardrun_shm::sweep(&format!("shardrun_{uid}_"))?

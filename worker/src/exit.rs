@@ -9,6 +9,9 @@ use shardrun_config::ConfigErrors;
 /// The exit code of a rank that ends because another died.
 const LOST_A_RANK: u8 = 4;
 
+/// Target of the message that ends a rank: a supervisor shows that itself.
+pub(crate) const LAST_WORDS: &str = "last_words";
+
 /// What this rank's names in shared memory begin with, once it has any.
 static SHM_PREFIX: OnceLock<String> = OnceLock::new();
 
@@ -61,7 +64,9 @@ pub(crate) fn failed(error: &anyhow::Error) -> ! {
     match error.downcast_ref::<ConfigErrors>() {
         _ if QUIET.load(Ordering::Relaxed) => {}
         Some(errors) => eprintln!("{errors}"),
-        None if tracing::event_enabled!(tracing::Level::ERROR) => tracing::error!("{text}"),
+        None if tracing::event_enabled!(target: LAST_WORDS, tracing::Level::ERROR) => {
+            tracing::error!(target: LAST_WORDS, "{text}");
+        }
         None => eprintln!("shardrun-worker: {text}"),
     }
     crate::life::tell_failure(&text);

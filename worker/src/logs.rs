@@ -8,20 +8,33 @@ use std::sync::Mutex;
 
 use anyhow::Context;
 use shardrun_config::LogLevel;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::time::SystemTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
+
+use crate::exit::LAST_WORDS;
 
 /// The log of a rank in `folder`.
 pub(crate) fn path(folder: &Path, rank: usize, host: &str) -> PathBuf {
     folder.join(format!("rank{rank}.{host}.log"))
 }
 
-/// Sends this rank's messages to its file, and the leader's to the terminal as well. What
+/// Which of a rank's messages the terminal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnTerminal {
+    /// None: a follower's.
+    Nothing,
+    /// All but the last words, which a supervisor shows.
+    AllButLastWords,
+    /// All of them.
+    All,
+}
+
+/// Sends this rank's messages to its file, and a leader's to the terminal as well. What
 /// libraries write to a follower's standard output and error goes to its file.
-pub(crate) fn start(path: &Path, leader: bool, level: LogLevel) -> anyhow::Result<()> {
+pub(crate) fn start(path: &Path, on_terminal: OnTerminal, level: LogLevel) -> anyhow::Result<()> {
     let file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -35,7 +48,7 @@ pub(crate) fn start(path: &Path, leader: bool, level: LogLevel) -> anyhow::Resul
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    if !leader {
+    if on_terminal == OnTerminal::Nothing {
         redirect(&file).context("cannot redirect standard output to the log")?;
     }
     let to_file = fmt::layer()
@@ -44,11 +57,15 @@ pub(crate) fn start(path: &Path, leader: bool, level: LogLevel) -> anyhow::Resul
         .with_timer(SystemTime)
         .with_filter(level);
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let to_terminal = leader.then(|| {
+    let shown = move |metadata: &tracing::Metadata<'_>| {
+        on_terminal == OnTerminal::All || metadata.target() != LAST_WORDS
+    };
+    let to_terminal = (on_terminal != OnTerminal::Nothing).then(|| {
         fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(color)
             .with_target(false)
+            .with_filter(filter_fn(shown))
             .with_filter(level.min(LevelFilter::INFO))
     });
     tracing_subscriber::registry().with(to_file).with(to_terminal).init();

@@ -9,9 +9,9 @@ use crate::{CommError, Mail};
 
 /// Messages on their way at most, as in shared memory.
 const UNDER_WAY: usize = 4;
-/// The longest sleep of a follower between two looks: what an idle rank costs, and what its first
-/// token waits for.
-const LONGEST_SLEEP: Duration = Duration::from_millis(8);
+/// The longest sleep of a follower between two looks: what an idle rank costs, and what the first
+/// token after some 100 ms of idleness waits for.
+const LONGEST_SLEEP: Duration = Duration::from_millis(16);
 
 /// [`Mail`] over MPI.
 pub struct MpiMail {
