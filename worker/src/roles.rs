@@ -29,13 +29,6 @@ pub(crate) fn lead(
     hello: Hello,
     beats: Beats,
 ) -> anyhow::Result<()> {
-    let server = &rank.deployment.server;
-    let listeners = Listeners::bind(&ListenConfig {
-        host: server.host,
-        http_port: server.http_port,
-        metrics_port: server.metrics_port,
-    })?;
-    let addresses = (listeners.http_address()?, listeners.metrics_address()?);
     let (engine, inbox) = local_engine();
     let life = Life::begin(watcher, watch, hello, beats, rank.step.clone(), {
         let engine = engine.clone();
@@ -46,6 +39,13 @@ pub(crate) fn lead(
             ToRank::Alive => {}
         }
     })?;
+    let server = &rank.deployment.server;
+    let listeners = Listeners::bind(&ListenConfig {
+        host: server.host,
+        http_port: server.http_port,
+        metrics_port: server.metrics_port,
+    })?;
+    let addresses = (listeners.http_address()?, listeners.metrics_address()?);
     signals::attend({
         let engine = engine.clone();
         let grace = rank.deployment.supervision.drain_timeout;
@@ -72,8 +72,12 @@ pub(crate) fn lead(
     let text = text.join().map_err(|_| anyhow::anyhow!("reading the tokenizer panicked"))??;
     state.set_text(Arc::new(text));
     let mail = mail(&rank)?;
-    // Every rank has loaded.
+    // Every rank has loaded, and is connected.
     rank.world.barrier()?;
+    if let Watcher::Leader(socket) = watcher {
+        // Nobody comes to it any more; left where it is, it would only be litter.
+        let _ = std::fs::remove_file(socket);
+    }
 
     let Loaded { executor, max_seq_len, kv_blocks, vocab } = loaded;
     let model = &rank.deployment.model;
@@ -113,6 +117,7 @@ pub(crate) fn lead(
     }
     gateway.finish();
     result.context("the engine failed")?;
+    rank.world.finalize();
     info!("ended");
     Ok(())
 }
@@ -123,6 +128,7 @@ pub(crate) fn follow(rank: Rank, loaded: Loaded, life: &Life) -> anyhow::Result<
     rank.world.barrier()?;
     shardrun_engine::follow(loaded.executor, mail, &rank.page, &rank.step)?;
     life.end();
+    rank.world.finalize();
     info!("ended");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! All ranks of the job, for what happens once at the start.
 
-use std::mem::forget;
+use std::mem::{ManuallyDrop, forget};
 
 use mpi::Threading;
 use mpi::environment::Universe;
@@ -10,12 +10,14 @@ use crate::wait::Patience;
 use crate::{CommError, MpiGroup, MpiMail};
 
 /// MPI from its initialisation to its end. Collective calls are made by all ranks in one order.
+///
+/// Dropping it does not finalise MPI: that waits for all ranks, and who drops it on an error is not
+/// waited for by ranks that may be gone.
 pub struct World {
     comm: Comm,
     node: Comm,
     patience: Patience,
-    /// Finalises MPI when dropped; last, after the communicators.
-    _universe: Universe,
+    universe: ManuallyDrop<Universe>,
 }
 
 impl World {
@@ -32,7 +34,12 @@ impl World {
         }
         let comm = Comm::world()?;
         let node = comm.split_node()?;
-        Ok(Self { comm, node, patience, _universe: universe })
+        Ok(Self { comm, node, patience, universe: ManuallyDrop::new(universe) })
+    }
+
+    /// Finalises MPI. Collective: waits for all ranks.
+    pub fn finalize(self) {
+        drop(ManuallyDrop::into_inner(self.universe));
     }
 
     /// This rank's place in the job.
@@ -87,6 +94,9 @@ impl World {
     /// [`CommError`] if a peer does not take part in time.
     pub fn broadcast(&self, bytes: &[u8]) -> Result<Vec<u8>, CommError> {
         let len = self.all_gather_u64(bytes.len() as u64)?[0] as usize;
+        if len == 0 {
+            return Ok(Vec::new());
+        }
         let mut data = if self.comm.rank == 0 { bytes.to_vec() } else { vec![0; len] };
         let result =
             self.comm.start_broadcast(&mut data).and_then(|pending| pending.wait(&self.patience));
