@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use shardrun_config::{ConfigErrors, Deployment, Loaded};
+use shardrun_config::{ConfigErrors, Deployment, Loaded, parse_setting};
 
 /// Serves large language models on the ranks of an MPI or Slurm machine.
 #[derive(Debug, Parser)]
@@ -82,7 +82,7 @@ pub(crate) struct DeploymentArgs {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Set a key of the deployment; may be repeated, the last one counts
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
     pub(crate) set: Vec<(String, String)>,
     /// Ranks that share every layer (model.tp_size)
     #[arg(long, value_name = "N")]
@@ -125,13 +125,6 @@ impl DeploymentArgs {
     }
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, as in model.tp_size=4".to_owned()),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -166,6 +159,5 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("expected KEY=VALUE"), "{error}");
         }
-        assert_eq!(key_and_value("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
     }
 }

@@ -13,11 +13,11 @@ use shardrun_comm::{Patience, World};
 use shardrun_config::{Deployment, ModelSource, NodeShare, RunDir, ShmPrefix, cache_dir};
 use shardrun_metrics::MetricsPage;
 use shardrun_shm::{ScratchDir, rank_prefix};
-use shardrun_wire::lifeline::Hello;
+use shardrun_wire::lifeline::{Hello, LIFELINE_VARIABLE};
 use tracing::info;
 
 use crate::cli::Cli;
-use crate::environment::{Environment, LIFELINE, Starter};
+use crate::environment::{Environment, Starter};
 use crate::life::{self, Beats, Life, Watcher};
 use crate::logs::OnTerminal;
 use crate::{exit, load, logs, placement, roles, signals};
@@ -56,7 +56,7 @@ enum BootWatcher {
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     let get = |name: &str| std::env::var(name).ok();
     let environment = Environment::read(get, std::process::id());
-    let supervisor = std::env::var_os(LIFELINE).map(PathBuf::from);
+    let supervisor = std::env::var_os(LIFELINE_VARIABLE).map(PathBuf::from);
 
     // Every rank reads the file, for the names that it needs before it can talk to rank 0, whose
     // reading is the one that counts.

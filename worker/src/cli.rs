@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use shardrun_config::parse_setting;
 
 /// One rank of a deployment. Started as `mpirun -n 2 shardrun-worker --config FILE`, or by
 /// `shardrun serve FILE`, which also watches it.
@@ -13,13 +14,6 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// Set a key of the deployment; may be repeated, the last one counts
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_setting)]
     pub(crate) set: Vec<(String, String)>,
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, as in model.tp_size=4".to_owned()),
-    }
 }

@@ -4,9 +4,6 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Where a watcher listens, set by `shardrun serve` for the ranks that it starts.
-pub(crate) const LIFELINE: &str = "SHARDRUN_LIFELINE";
-
 /// Who started this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Starter {

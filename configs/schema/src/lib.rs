@@ -31,7 +31,7 @@ pub use deployment::{
 pub use error::{ConfigError, ConfigErrors, Conflict};
 pub use kind::Value;
 pub use layout::{Allocation, Layout, LayoutError, NodeAllocation, NodeShare, RankPlace};
-pub use load::{Loaded, Setting};
+pub use load::{Loaded, Setting, parse_setting};
 pub use names::{Sha256, ShmPrefix};
 pub use origin::{Origin, Position};
 pub use reference::reference;

@@ -29,6 +29,17 @@ pub struct Setting {
     pub origin: Origin,
 }
 
+/// `KEY=VALUE`, as the flag `--set` takes it.
+///
+/// # Errors
+/// What was expected, if there is no key.
+pub fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, as in model.tp_size=4".to_owned()),
+    }
+}
+
 impl Deployment {
     /// Reads the deployment file at `path` and merges environment variables (name, value) and
     /// flags (dotted path, value) over it; of several flags for one key the last counts.

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use anyhow::Context as _;
 use nix::unistd::{Pid, getuid};
 use shardrun_config::{Allocation, Layout, RunDir, keys, ready_text};
-use shardrun_wire::lifeline::Watch;
+use shardrun_wire::lifeline::{LIFELINE_VARIABLE, Watch};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -22,9 +22,6 @@ use crate::node;
 use crate::programs;
 use crate::progress;
 use crate::supervisor::{self, Event, MpirunOutput, Supervisor};
-
-/// Tells ranks where their lifeline goes.
-const LIFELINE: &str = "SHARDRUN_LIFELINE";
 
 pub(crate) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let deployment = args.deployment.load()?.deployment;
@@ -103,7 +100,7 @@ fn start(
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .env(LIFELINE, lifeline)
+        .env(LIFELINE_VARIABLE, lifeline)
         // Of the same run, and gone with it, even when mpirun is killed.
         .env("OMPI_MCA_orte_tmpdir_base", scratch)
         .env("PRTE_MCA_prte_tmpdir_base", scratch)

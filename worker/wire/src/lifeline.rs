@@ -15,6 +15,9 @@ pub use link::{Link, LinkReader};
 pub use pulse::Pulse;
 pub use watch::{Event, Watch};
 
+/// The environment variable that tells a rank where its supervisor listens.
+pub const LIFELINE_VARIABLE: &str = "SHARDRUN_LIFELINE";
+
 /// Who is at the other end of a new lifeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -351,3 +351,9 @@ fn the_ends_of_every_range_fit_their_fields() {
         }
     }
 }
+
+#[test]
+fn a_setting_is_cut_at_its_first_equals_sign() {
+    assert_eq!(parse_setting("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+    assert!(parse_setting("=b").is_err() && parse_setting("a").is_err());
+}
