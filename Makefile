@@ -25,7 +25,7 @@ bench: build model
 	$(PEER)/bin/python tests/bench/compare.py $(BIN)/shardrun $(CONFIG)
 
 build: setup
-	cargo build --release --locked --workspace
+	cargo build --release --locked --package shardrun --package shardrun-worker
 
 model: build
 	@$(BIN)/shardrun fetch $(CONFIG) >/dev/null
