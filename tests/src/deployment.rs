@@ -37,6 +37,8 @@ pub struct Deployment {
     /// What was started: the launcher, mpirun, or a worker.
     child: Mutex<Child>,
     before: Leftovers,
+    /// Whether dropping it removes what it has left.
+    tidy: bool,
     _turn: Turn,
 }
 
@@ -51,7 +53,7 @@ pub(crate) struct Start {
 impl Deployment {
     pub(crate) fn new(start: Start) -> Self {
         let Start { folder, child, before, turn } = start;
-        Self { folder, child: Mutex::new(child), before, _turn: turn }
+        Self { folder, child: Mutex::new(child), before, tidy: true, _turn: turn }
     }
 
     /// Waits until it says that it is ready.
@@ -76,7 +78,7 @@ impl Deployment {
                 address("  metrics ", "/metrics").context("the ready text has no metrics")?;
             Ok(Some(Ready { http, metrics }))
         });
-        ready.with_context(|| format!("it printed:\n{}", self.stderr()))
+        ready.context("waiting until it serves")
     }
 
     /// Waits until it is ready, and gives a client of it.
@@ -168,17 +170,29 @@ impl Deployment {
         Ok(quoted.trim_matches('"').to_owned())
     }
 
-    /// What it has left, once nothing of it lives: abandoned names in shared memory, files of Open
-    /// MPI, sockets.
+    /// What it has left in shared memory, once nothing of it lives.
     #[must_use]
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        let mut left = self.before.abandoned();
-        files(&self.folder.path().join("tmp"), &mut left);
+        self.before.abandoned()
+    }
+
+    /// What Open MPI keeps in the folders of its sessions.
+    #[must_use]
+    pub fn mpi_files(&self) -> Vec<PathBuf> {
+        let mut files = entries(&self.folder.path().join("tmp"));
         if let Ok(run) = self.run_dir() {
-            let gone = ["mpi", "lifeline"].map(|name| run.join(name));
-            left.extend(gone.into_iter().filter(|path| path.symlink_metadata().is_ok()));
+            files.extend(entries(&run.join("mpi")));
         }
-        left
+        files
+    }
+
+    /// The names of what is in the directory of the run.
+    ///
+    /// # Errors
+    /// If there is no run.
+    pub fn run_files(&self) -> anyhow::Result<Vec<String>> {
+        let name = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+        Ok(entries(&self.run_dir()?).into_iter().filter_map(name).collect())
     }
 
     /// How what was started has ended, if it has.
@@ -196,10 +210,9 @@ impl Deployment {
     /// If it doesn't end in time.
     pub fn wait(&self, within: Duration) -> anyhow::Result<ExitStatus> {
         until_some("the deployment to end", within, || self.exit_status())
-            .with_context(|| format!("it printed:\n{}", self.stderr()))
     }
 
-    /// Waits until no process of it is left, and nothing else; gives how long that took.
+    /// Waits until no process of it is left, and nothing in shared memory; gives how long that took.
     ///
     /// # Errors
     /// If something is left when the time is over; says what.
@@ -218,6 +231,30 @@ impl Deployment {
         Ok(started.elapsed())
     }
 
+    /// Sends SIGKILL to all its processes at once, and leaves what they leave; gives the names in shared
+    /// memory.
+    ///
+    /// # Errors
+    /// If a process doesn't end.
+    pub fn kill_and_leave(mut self) -> anyhow::Result<Vec<PathBuf>> {
+        // Stopped first, so that none sees another's death and tidies up.
+        for process in self.processes() {
+            kill(Pid::from_raw(process.pid), Signal::SIGSTOP)?;
+        }
+        self.end_all()?;
+        self.tidy = false;
+        Ok(self.before.abandoned())
+    }
+
+    fn end_all(&self) -> anyhow::Result<()> {
+        until("what is left to end", Duration::from_secs(5), || {
+            let left = self.kill_all();
+            self.exit_status()?;
+            Ok(left.is_empty())
+        })?;
+        Ok(())
+    }
+
     fn kill_all(&self) -> Vec<Process> {
         let processes = self.processes();
         for process in &processes {
@@ -232,37 +269,23 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        let ended = until("what is left to end", Duration::from_secs(5), || {
-            let left = self.kill_all();
-            self.exit_status()?;
-            Ok(left.is_empty())
-        });
-        if let Err(error) = ended {
+        if let Err(error) = self.end_all() {
             eprintln!("{error:#}");
         }
         // A test that failed is no reason to leave anything behind.
-        for path in self.before.abandoned() {
-            let named = self.shm_prefix().is_ok_and(|prefix| {
-                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
-            });
-            if named {
-                let _ =
-                    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            }
+        let prefix = self.shm_prefix().ok().filter(|_| self.tidy);
+        for path in prefix.iter().flat_map(|prefix| Leftovers::named(prefix)) {
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
-        if std::thread::panicking() {
-            eprintln!("the deployment printed:\n{}{}", self.stdout(), self.stderr());
-        }
+        // Shown if the test fails.
+        println!("the deployment printed:\n{}{}", self.stdout(), self.stderr());
     }
 }
 
-/// All files below `folder`, whatever they are.
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files(&path, found),
-            _ => found.push(path),
-        }
-    }
+/// What is in `folder`, in order; nothing if there is no such folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
 }

@@ -3,9 +3,10 @@
 use anyhow::Context as _;
 use serde::Deserialize;
 
-/// The largest difference between a logit of the reference and one of this engine, whatever the
-/// instruction set: `tests/logits.rs` measures it and holds the engine to it.
-pub const LOGIT_ERROR: f32 = 1e-3;
+/// No logit of this engine differs by more from the reference's, whatever the instruction set:
+/// `tests/logits.rs` holds it to that. Measured were 8.0e-5, of which 5e-5 may be the rounding of the
+/// golden file to six digits.
+pub const LOGIT_ERROR: f32 = 2e-4;
 
 /// The file.
 #[derive(Debug, Deserialize)]

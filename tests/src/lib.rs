@@ -23,6 +23,6 @@ pub use leftovers::Leftovers;
 pub use metrics::{Exposition, Sample};
 pub use processes::{Process, Role, cpu_seconds, is_stopped, processes_of};
 pub use programs::{cpu_has, model, mpirun, program};
-pub use setup::{Setup, free_port};
+pub use setup::{Setup, free_ports};
 pub use sharing::Shared;
 pub use wait::{until, until_some};

@@ -135,12 +135,14 @@ impl Setup {
     }
 }
 
-/// A port that nobody has, outside the range that the system gives to those who take any.
+/// Two ports that nobody has, outside the range that the system gives to those who take any.
 ///
 /// # Errors
-/// If there is none.
-pub fn free_port() -> anyhow::Result<u16> {
-    (20_000..30_000)
-        .find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .context("no port from 20000 to 29999 is free")
+/// If there are none.
+pub fn free_ports() -> anyhow::Result<[u16; 2]> {
+    let mut free = (20_000..30_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let mut next = || free.next()?.local_addr().ok().map(|address| address.port());
+    // The first listener is closed when the second is opened: another port all the same.
+    let ports = next().zip(next()).context("no ports from 20000 to 29999 are free")?;
+    Ok(ports.into())
 }

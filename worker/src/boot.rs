@@ -65,7 +65,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     let prefix = own_reading.as_ref().ok().and_then(|own| own.run.shm_prefix.clone());
     let prefix = prefix.map_or_else(|| environment.shm_prefix(uid), |own| own.as_str().to_owned());
     let own_prefix = rank_prefix(&prefix, environment.rank);
-    exit::on_abort_remove(own_prefix.clone());
+    exit::on_abort_remove(prefix.clone(), own_prefix.clone());
     let scratch = ScratchDir::create(&format!("{own_prefix}mpi"))?;
     for transport in ["vader", "sm"] {
         set_for_mpi(&format!("btl_{transport}_backing_directory"), scratch.path().as_os_str());

@@ -12,8 +12,8 @@ const LOST_A_RANK: u8 = 4;
 /// Target of the message that ends a rank: a supervisor shows that itself.
 pub(crate) const LAST_WORDS: &str = "last_words";
 
-/// What this rank's names in shared memory begin with, once it has any.
-static SHM_PREFIX: OnceLock<String> = OnceLock::new();
+/// What the names in shared memory of all ranks begin with, and those of this rank, once it has any.
+static SHM_PREFIXES: OnceLock<(String, String)> = OnceLock::new();
 
 /// Set while errors that all ranks come to are left to rank 0 to tell.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -24,15 +24,17 @@ pub(crate) fn leave_errors_to_rank_0(quiet: bool) {
 }
 
 /// Says what to remove should this process end in the middle of something.
-pub(crate) fn on_abort_remove(rank_prefix: String) {
-    let _ = SHM_PREFIX.set(rank_prefix);
+pub(crate) fn on_abort_remove(prefix: String, rank_prefix: String) {
+    let _ = SHM_PREFIXES.set((prefix, rank_prefix));
 }
 
-/// Removes this rank's names in shared memory; what is mapped stays usable.
+/// Removes this rank's names in shared memory, and those of ranks that were killed: they can't, and
+/// there may be no supervisor. What is mapped stays usable.
 pub(crate) fn remove_names() {
-    if let Some(prefix) = SHM_PREFIX.get() {
+    if let Some((prefix, rank_prefix)) = SHM_PREFIXES.get() {
         // Nothing could be done about what can't be removed; the next start sweeps it.
-        let _ = shardrun_shm::remove_all(prefix);
+        let _ = shardrun_shm::remove_all(rank_prefix);
+        let _ = shardrun_shm::sweep(prefix);
     }
 }
 

@@ -170,7 +170,11 @@ impl<B: Backend> Leader<B> {
 
     fn iterate(&mut self) -> Result<(), EngineError<B::Error>> {
         let began = Instant::now();
-        let Some(plan) = self.scheduler.schedule() else { return Ok(()) };
+        let Some(plan) = self.scheduler.schedule() else {
+            // The last request may have been cancelled: no iteration will show that its blocks are free.
+            self.publish();
+            return Ok(());
+        };
         let step = plan.step;
         self.step.store(step, Ordering::Relaxed);
         send(self.mail.as_mut(), &mut self.order, &Order::Run(plan))?;

@@ -73,12 +73,13 @@ impl<'a> Fields<'a> {
 
 /// What `json` begins like, if it is JSON and not an object.
 fn kind_of_another(json: &str) -> Option<&'static str> {
-    match json.trim_ascii_start().as_bytes().first()? {
-        b'[' => Some("an array"),
-        b'"' => Some("a string"),
-        b'-' | b'0'..=b'9' => Some("a number"),
-        b't' | b'f' => Some("a bool"),
-        b'n' => Some("null"),
+    let json = json.trim_ascii();
+    match (json, json.as_bytes().first()?) {
+        ("true" | "false", _) => Some("a bool"),
+        ("null", _) => Some("null"),
+        (_, b'[') => Some("an array"),
+        (_, b'"') => Some("a string"),
+        (_, b'-' | b'0'..=b'9') => Some("a number"),
         _ => None,
     }
 }

@@ -59,6 +59,7 @@ async fn bodies_that_are_no_object() {
     )
     .await;
     refuses(server, "words", &format!("{not_json}expected value at line 1 column 1")).await;
+    refuses(server, "nonsense", &format!("{not_json}expected ident at line 1 column 2")).await;
     for (body, kind) in [
         ("[1]", "an array"),
         (" \"text\"", "a string"),

@@ -1,0 +1,126 @@
+//! Deployments that can't start: each ends in time, with one clear error and nothing left.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use shardrun_tests::{Deployment, Setup, model};
+
+/// How long a deployment may take to find out.
+const FOUND_OUT: Duration = Duration::from_secs(30);
+/// How long its end may take then.
+const END: Duration = Duration::from_secs(5);
+
+/// Expects the end of a deployment that says `sentence` once.
+fn expect_failure(deployment: &Deployment, sentence: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let status = deployment.wait(FOUND_OUT)?;
+    deployment.wait_until_gone(END)?;
+    println!("ended after {:.2?} with {sentence:?}", began.elapsed());
+    ensure!(status.code() == Some(1), "{status}");
+    let printed = deployment.stderr();
+    let said = printed.matches(sentence).count();
+    ensure!(said == 1, "{sentence:?} is said {said} times:\n{printed}");
+    ensure!(!printed.contains("panicked"), "nothing panics:\n{printed}");
+    ensure!(deployment.stdout().is_empty(), "it never was ready: {}", deployment.stdout());
+    ensure!(deployment.mpi_files().is_empty(), "{:?}", deployment.mpi_files());
+    Ok(())
+}
+
+/// Both ways to start it, as `change` makes it.
+fn fails_both_ways(
+    change: impl Fn(Setup) -> anyhow::Result<Setup>,
+    served: &str,
+    by_hand: &str,
+) -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    expect_failure(&change(Setup::new(&model)?)?.serve()?, served)?;
+    expect_failure(&change(Setup::new(&model)?)?.by_hand(2)?, by_hand)
+}
+
+#[test]
+fn a_port_in_use() -> anyhow::Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port();
+    for key in ["server.http_port", "server.metrics_port"] {
+        let sentence = format!(
+            "cannot listen on 127.0.0.1:{port}: the port is already in use; choose another {key}"
+        );
+        fails_both_ways(|setup| Ok(setup.set(key, port)), &sentence, &sentence)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_that_is_not_there() -> anyhow::Result<()> {
+    let path = "/nowhere/model.gguf";
+    fails_both_ways(|setup| Ok(setup.set("model.source", path)), path, path)
+}
+
+/// The first `bytes` of a file.
+fn first_part(of: &Path, bytes: u64, copy: &Path) -> anyhow::Result<()> {
+    let mut part = Vec::new();
+    File::open(of)?.take(bytes).read_to_end(&mut part)?;
+    Ok(File::create(copy)?.write_all(&part)?)
+}
+
+#[test]
+fn a_model_that_was_cut_short() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    // In its tensors, and in its header.
+    for bytes in [50_000_000, 10_000] {
+        let cut = |setup: Setup| {
+            let copy = setup.folder().join("cut.gguf");
+            first_part(&model, bytes, &copy)?;
+            Ok(setup.set("model.source", copy.display().to_string()))
+        };
+        fails_both_ways(cut, "/cut.gguf", "/cut.gguf")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn more_ranks_than_heads() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    let setup = || anyhow::Ok(Setup::new(&model)?.set("model.tp_size", 10));
+    let sentence = "model.tp_size is 10; the model has 9 query heads, so 1 to 9 ranks can share it";
+    expect_failure(&setup()?.serve()?, sentence)?;
+    expect_failure(&setup()?.by_hand(10)?, sentence)
+}
+
+#[test]
+fn a_context_beyond_the_model_s() -> anyhow::Result<()> {
+    let change =
+        |setup: Setup| Ok(setup.set("model.max_seq_len", 9000).set("kv_cache.max_tokens", 16384));
+    let sentence = "model.max_seq_len is 9000; the model's context has 8192 tokens";
+    fails_both_ways(change, sentence, sentence)
+}
+
+#[test]
+fn another_number_of_ranks_than_the_deployment_s() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    let three = Setup::new(&model)?.by_hand(3)?;
+    expect_failure(&three, "3 ranks were started and model.tp_size is 2; start 2 ranks")?;
+    drop(three);
+    let alone = Setup::new(&model)?.worker_alone()?;
+    expect_failure(
+        &alone,
+        "1 rank was started and model.tp_size is 2; start it with `mpirun -n 2 shardrun-worker ...` \
+         or `shardrun serve FILE`",
+    )
+}
+
+#[test]
+fn a_deployment_file_with_an_unknown_key() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    let served = Setup::new(&model)?.set("model.tp_sise", 2).serve()?;
+    let status = served.wait(FOUND_OUT)?;
+    ensure!(status.code() == Some(1), "{status}");
+    let printed = served.stderr();
+    let line = printed.lines().find(|line| line.contains("tp_sise")).context("it is named")?;
+    ensure!(line.contains("deployment.toml:") && line.contains("model.tp_size"), "{line}");
+    Ok(())
+}
