@@ -237,13 +237,18 @@ impl Deployment {
     /// # Errors
     /// If a process doesn't end.
     pub fn kill_and_leave(mut self) -> anyhow::Result<Vec<PathBuf>> {
-        // Stopped first, so that none sees another's death and tidies up.
-        for process in self.processes() {
+        let (prefix, processes) = (self.shm_prefix()?, self.processes());
+        // Stopped first, so that none sees another's death and tidies up. Who starts processes goes
+        // last: the system wakes up those that are orphaned while they are stopped.
+        for process in &processes {
             kill(Pid::from_raw(process.pid), Signal::SIGSTOP)?;
+        }
+        for process in processes.iter().rev() {
+            kill(Pid::from_raw(process.pid), Signal::SIGKILL)?;
         }
         self.end_all()?;
         self.tidy = false;
-        Ok(self.before.abandoned())
+        Ok(Leftovers::named(&prefix))
     }
 
     fn end_all(&self) -> anyhow::Result<()> {

@@ -66,9 +66,10 @@ impl Exposition {
         }
         let sample = sample(line)?;
         let suffix = sample.name.strip_prefix(family.as_str());
-        let known = match (self.types.get(family).map(String::as_str), suffix) {
-            (Some("histogram"), Some("_bucket" | "_sum" | "_count")) => true,
-            (Some("counter" | "gauge"), Some("")) => true,
+        let kind = self.types.get(family).map(String::as_str);
+        let known = match suffix {
+            Some("") => kind != Some("histogram"),
+            Some("_bucket" | "_sum" | "_count") => kind == Some("histogram"),
             _ => false,
         };
         ensure!(known, "a series outside its family");
@@ -89,7 +90,7 @@ impl Exposition {
             ensure!(counts.len() == buckets.len() && !counts.is_empty(), "{name} is incomplete");
             ensure!(self.all(&format!("{name}_sum")).count() == counts.len(), "{name} lacks a sum");
             for count in counts {
-                let buckets = buckets.get(&count.labels).with_context(|| format!("{name}"))?;
+                let buckets = buckets.get(&count.labels).with_context(|| name.clone())?;
                 let rises = |pair: &[(f64, f64)]| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1;
                 ensure!(buckets.windows(2).all(rises), "{name}'s buckets: {buckets:?}");
                 let last = buckets.last().copied();

@@ -29,14 +29,15 @@ pub enum Role {
     Other,
 }
 
-/// The living processes whose command lines name something in `folder`, by id. A deployment has a
-/// folder of its own, which all its processes name, and nobody else does.
+/// The living processes whose command lines name something in `folder`, in the order in which they
+/// were started. A deployment has a folder of its own, which all its processes name, and nobody else
+/// does.
 #[must_use]
 pub fn processes_of(folder: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let mut found: Vec<Process> = pids.filter_map(|pid| look(pid, folder)).collect();
-    found.sort_by_key(|process| process.pid);
+    found.sort_by_key(|process| (process.role, process.pid));
     found
 }
 

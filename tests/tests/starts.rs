@@ -7,26 +7,41 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use shardrun_tests::{Deployment, Setup, model};
+use shardrun_tests::{Deployment, Setup, model, until};
 
 /// How long a deployment may take to find out.
 const FOUND_OUT: Duration = Duration::from_secs(30);
 /// How long its end may take then.
 const END: Duration = Duration::from_secs(5);
 
-/// Expects the end of a deployment that says `sentence` once.
-fn expect_failure(deployment: &Deployment, sentence: &str) -> anyhow::Result<()> {
+/// Who watches the ranks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// The launcher, which tells the error once.
+    ByLauncher,
+    /// Each other: every rank that comes to an error tells it.
+    ByHand,
+}
+
+/// Expects the end of a deployment that says `sentence`.
+fn expect_failure(deployment: &Deployment, watched: Watched, sentence: &str) -> anyhow::Result<()> {
     let began = Instant::now();
     let status = deployment.wait(FOUND_OUT)?;
-    deployment.wait_until_gone(END)?;
+    until("all processes to end", END, || Ok(deployment.processes().is_empty()))?;
     println!("ended after {:.2?} with {sentence:?}", began.elapsed());
+    // By hand, mpirun may kill a rank before that has removed anything: the next start does it then,
+    // as the drills of `death` show.
+    if watched == Watched::ByLauncher {
+        deployment.wait_until_gone(END)?;
+    }
+    until("Open MPI's files to be removed", END, || Ok(deployment.mpi_files().is_empty()))?;
     ensure!(status.code() == Some(1), "{status}");
     let printed = deployment.stderr();
     let said = printed.matches(sentence).count();
-    ensure!(said == 1, "{sentence:?} is said {said} times:\n{printed}");
+    let enough = if watched == Watched::ByLauncher { said == 1 } else { said >= 1 };
+    ensure!(enough, "{sentence:?} is said {said} times:\n{printed}");
     ensure!(!printed.contains("panicked"), "nothing panics:\n{printed}");
     ensure!(deployment.stdout().is_empty(), "it never was ready: {}", deployment.stdout());
-    ensure!(deployment.mpi_files().is_empty(), "{:?}", deployment.mpi_files());
     Ok(())
 }
 
@@ -37,8 +52,8 @@ fn fails_both_ways(
     by_hand: &str,
 ) -> anyhow::Result<()> {
     let Some(model) = model()? else { return Ok(()) };
-    expect_failure(&change(Setup::new(&model)?)?.serve()?, served)?;
-    expect_failure(&change(Setup::new(&model)?)?.by_hand(2)?, by_hand)
+    expect_failure(&change(Setup::new(&model)?)?.serve()?, Watched::ByLauncher, served)?;
+    expect_failure(&change(Setup::new(&model)?)?.by_hand(2)?, Watched::ByHand, by_hand)
 }
 
 #[test]
@@ -87,8 +102,8 @@ fn more_ranks_than_heads() -> anyhow::Result<()> {
     let Some(model) = model()? else { return Ok(()) };
     let setup = || anyhow::Ok(Setup::new(&model)?.set("model.tp_size", 10));
     let sentence = "model.tp_size is 10; the model has 9 query heads, so 1 to 9 ranks can share it";
-    expect_failure(&setup()?.serve()?, sentence)?;
-    expect_failure(&setup()?.by_hand(10)?, sentence)
+    expect_failure(&setup()?.serve()?, Watched::ByLauncher, sentence)?;
+    expect_failure(&setup()?.by_hand(10)?, Watched::ByHand, sentence)
 }
 
 #[test]
@@ -103,11 +118,16 @@ fn a_context_beyond_the_model_s() -> anyhow::Result<()> {
 fn another_number_of_ranks_than_the_deployment_s() -> anyhow::Result<()> {
     let Some(model) = model()? else { return Ok(()) };
     let three = Setup::new(&model)?.by_hand(3)?;
-    expect_failure(&three, "3 ranks were started and model.tp_size is 2; start 2 ranks")?;
+    expect_failure(
+        &three,
+        Watched::ByHand,
+        "3 ranks were started and model.tp_size is 2; start 2 ranks",
+    )?;
     drop(three);
     let alone = Setup::new(&model)?.worker_alone()?;
     expect_failure(
         &alone,
+        Watched::ByHand,
         "1 rank was started and model.tp_size is 2; start it with `mpirun -n 2 shardrun-worker ...` \
          or `shardrun serve FILE`",
     )

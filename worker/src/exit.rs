@@ -2,12 +2,17 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use shardrun_comm::CommError;
 use shardrun_config::ConfigErrors;
 
 /// The exit code of a rank that ends because another died.
 const LOST_A_RANK: u8 = 4;
+
+/// How much later than another a rank ends because of it. mpirun tells of the rank whose end it sees
+/// first, and the names of a killed rank can be removed when the system has let go of them.
+const AFTER_THE_FIRST: Duration = Duration::from_millis(200);
 
 /// Target of the message that ends a rank: a supervisor shows that itself.
 pub(crate) const LAST_WORDS: &str = "last_words";
@@ -54,6 +59,9 @@ pub(crate) fn on_panic() {
 /// collective that will never end among other places, so nothing is unwound and MPI not asked.
 pub(crate) fn lost(reason: &str) -> ! {
     tracing::error!("{reason}; ending");
+    // Twice: there may not be a later for this rank's names, and there was no earlier for the other's.
+    remove_names();
+    std::thread::sleep(AFTER_THE_FIRST);
     remove_names();
     // SAFETY: ends the process without running destructors or exit handlers, which is the point.
     unsafe { libc::_exit(LOST_A_RANK.into()) }

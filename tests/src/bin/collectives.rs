@@ -174,7 +174,7 @@ impl Stage {
         }
         self.world.barrier()?;
         let text = |count: usize| -> Vec<u8> {
-            let len = if count % 7 == 0 { count % (LONGEST + 1) } else { count % 61 };
+            let len = if count.is_multiple_of(7) { count % (LONGEST + 1) } else { count % 61 };
             (0..len).map(|at| (at ^ count) as u8).collect()
         };
         if self.world.rank() == 0 {

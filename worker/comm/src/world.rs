@@ -1,6 +1,6 @@
 //! All ranks of the job, for what happens once at the start.
 
-use std::mem::{ManuallyDrop, forget};
+use std::mem::forget;
 
 use mpi::Threading;
 use mpi::environment::Universe;
@@ -11,13 +11,14 @@ use crate::{CommError, MpiGroup, MpiMail};
 
 /// MPI from its initialisation to its end. Collective calls are made by all ranks in one order.
 ///
-/// Dropping it does not finalise MPI: that waits for all ranks, and who drops it on an error is not
-/// waited for by ranks that may be gone.
+/// Dropping it does not finalise MPI, unless the world is of one: that waits for all ranks, and who drops
+/// it on an error is not waited for by ranks that may be gone.
 pub struct World {
     comm: Comm,
     node: Comm,
     patience: Patience,
-    universe: ManuallyDrop<Universe>,
+    /// Finalises MPI when dropped.
+    universe: Option<Universe>,
 }
 
 impl World {
@@ -34,12 +35,12 @@ impl World {
         }
         let comm = Comm::world()?;
         let node = comm.split_node()?;
-        Ok(Self { comm, node, patience, universe: ManuallyDrop::new(universe) })
+        Ok(Self { comm, node, patience, universe: Some(universe) })
     }
 
     /// Finalises MPI. Collective: waits for all ranks.
-    pub fn finalize(self) {
-        drop(ManuallyDrop::into_inner(self.universe));
+    pub fn finalize(mut self) {
+        drop(self.universe.take());
     }
 
     /// This rank's place in the job.
@@ -162,5 +163,14 @@ impl World {
     /// [`CommError`] if MPI refuses.
     pub fn mpi_mail(&self) -> Result<MpiMail, CommError> {
         Ok(MpiMail::new(self.comm.duplicate()?, self.patience))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Alone there is nobody to wait for, and the library removes its files.
+        if self.comm.size > 1 {
+            forget(self.universe.take());
+        }
     }
 }

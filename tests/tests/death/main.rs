@@ -1,0 +1,137 @@
+//! Deployments that are hurt, each its own: whatever dies, everything ends within seconds, nothing is
+//! left, and whoever is still there says what happened.
+
+mod by_hand;
+mod served;
+mod stopping;
+
+use std::process::ExitStatus;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use shardrun_tests::{Client, Deployment, Leftovers, Role, Setup, model, until};
+
+/// A deployment's end after a death.
+const END: Duration = Duration::from_secs(5);
+/// Silence after which a rank counts as lost, in milliseconds.
+const SILENCE_MS: u64 = 1500;
+/// The exit code of who has lost a rank.
+const LOST_A_RANK: i32 = 4;
+
+fn setup() -> anyhow::Result<Option<Setup>> {
+    let Some(model) = model()? else { return Ok(None) };
+    let setup = Setup::new(&model)?
+        .set("supervision.heartbeat_ms", 300)
+        .set("supervision.heartbeat_timeout_ms", SILENCE_MS);
+    Ok(Some(setup))
+}
+
+fn request(max_tokens: usize) -> Value {
+    json!({"text_input": "Once upon a time", "max_tokens": max_tokens, "end_id": -1})
+}
+
+/// A stream that a thread reads.
+struct Streaming(Receiver<anyhow::Result<usize>>);
+
+impl Streaming {
+    /// Begins one of `max_tokens`; its first tokens have come when this returns.
+    fn begin(client: &Client, max_tokens: usize) -> anyhow::Result<Self> {
+        let mut events = client.stream(&request(max_tokens))?;
+        for _ in 0..3 {
+            events.next_text()?.context("a stream has begun")?;
+        }
+        let (sender, end) = channel();
+        std::thread::spawn(move || {
+            // Nobody waits any more when the test has failed.
+            let _ = sender.send(events.rest().map(|rest| 3 + rest.len()));
+        });
+        Ok(Self(end))
+    }
+
+    /// How many events came, or why they broke off; a stream never hangs.
+    fn end(&self, within: Duration) -> anyhow::Result<anyhow::Result<usize>> {
+        self.0.recv_timeout(within).context("the client's stream hangs")
+    }
+}
+
+fn host() -> anyhow::Result<String> {
+    Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
+}
+
+/// Waits until both ranks are about to load.
+fn until_it_loads(deployment: &Deployment) -> anyhow::Result<()> {
+    let host = host()?;
+    until("the ranks to have logs", Duration::from_secs(30), || {
+        let Ok(run) = deployment.run_dir() else { return Ok(false) };
+        let written = |rank| {
+            let log = run.join(format!("logs/rank{rank}.{host}.log"));
+            log.metadata().is_ok_and(|log| log.len() > 0)
+        };
+        Ok((0..2).all(written))
+    })?;
+    Ok(())
+}
+
+/// How mpirun starts a deployment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Launcher,
+    Hand,
+}
+
+/// What the ranks do when it happens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Idle,
+    MidStream,
+}
+
+/// A deployment whose process `pid` was hit, and how what was started has ended.
+struct Hit {
+    deployment: Deployment,
+    pid: i32,
+    status: ExitStatus,
+}
+
+/// Sends a signal to one process of a deployment that serves, and expects everything to end within
+/// `within` of it.
+fn hit(
+    (by, setup): (By, Setup),
+    role: Role,
+    signal: Signal,
+    when: When,
+    within: Duration,
+) -> anyhow::Result<Hit> {
+    let deployment = match by {
+        By::Launcher => setup.serve()?,
+        By::Hand => setup.by_hand(2)?,
+    };
+    let client = deployment.client()?;
+    let stream = match when {
+        When::Idle => None,
+        When::MidStream => Some(Streaming::begin(&client, 3000)?),
+    };
+    let prefix = deployment.shm_prefix()?;
+    let pid = deployment.pid(role)?;
+    deployment.signal(role, signal)?;
+    let took = deployment.wait_until_gone(within)?;
+    let name = if by == By::Hand { "by hand" } else { "served" };
+    let doing = if when == When::Idle { "idle" } else { "mid-stream" };
+    println!("{name}, {role:?} hit by {signal} while {doing}: all gone after {took:.2?}");
+    if let Some(stream) = stream {
+        let end = stream.end(Duration::from_secs(1))?;
+        ensure!(end.is_err(), "the stream was cut, and its client must not think that it is whole");
+    }
+    ensure!(!deployment.stderr().contains("panicked"), "nothing panics");
+    // By hand it is mpirun itself that has the folder, and nobody is left to remove it.
+    let orphaned = by == By::Hand && role == Role::Mpirun;
+    let files = deployment.mpi_files();
+    ensure!(files.is_empty() || orphaned, "Open MPI has left {files:?}");
+    let left = Leftovers::named(&prefix);
+    ensure!(left.is_empty(), "{left:?}");
+    let status = deployment.wait(Duration::from_secs(1))?;
+    Ok(Hit { deployment, pid, status })
+}
