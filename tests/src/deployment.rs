@@ -30,7 +30,7 @@ pub struct Ready {
     pub metrics: String,
 }
 
-/// A deployment that was started. Dropping it ends all its processes.
+/// A deployment that was started. Dropping it ends all its processes, and prints what it has printed.
 #[derive(Debug)]
 pub struct Deployment {
     folder: TempDir,
@@ -59,9 +59,9 @@ impl Deployment {
     /// Waits until it says that it is ready.
     ///
     /// # Errors
-    /// If it ends, or isn't ready in time; with what it printed.
+    /// If it ends, or isn't ready in time.
     pub fn ready(&self) -> anyhow::Result<Ready> {
-        let ready = until_some("the deployment to be ready", READY, || {
+        until_some("the deployment to be ready", READY, || {
             if let Some(status) = self.exit_status()? {
                 bail!("the deployment ended ({status}) before it was ready");
             }
@@ -77,8 +77,7 @@ impl Deployment {
             let metrics =
                 address("  metrics ", "/metrics").context("the ready text has no metrics")?;
             Ok(Some(Ready { http, metrics }))
-        });
-        ready.context("waiting until it serves")
+        })
     }
 
     /// Waits until it is ready, and gives a client of it.
@@ -173,7 +172,15 @@ impl Deployment {
     /// What it has left in shared memory, once nothing of it lives.
     #[must_use]
     pub fn leftovers(&self) -> Vec<PathBuf> {
-        self.before.abandoned()
+        let mut left = self.before.abandoned();
+        if let Ok(own) = self.shm_prefix() {
+            // Others of this user's may die at the same time.
+            left.retain(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with(&own) || !name.starts_with("shardrun_")
+            });
+        }
+        left
     }
 
     /// What Open MPI keeps in the folders of its sessions.

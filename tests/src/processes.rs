@@ -89,6 +89,15 @@ pub fn is_stopped(pid: i32) -> anyhow::Result<bool> {
     Ok(stat(pid)?[0] == "T")
 }
 
+/// Whether a process has a thread of this name.
+#[must_use]
+pub fn has_thread(pid: i32, name: &str) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut names =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    names.any(|found| found.trim_end() == name)
+}
+
 /// The fields of /proc/PID/stat from the third, the state, on: the second may hold anything.
 fn stat(pid: i32) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))

@@ -140,9 +140,11 @@ impl Setup {
 /// # Errors
 /// If there are none.
 pub fn free_ports() -> anyhow::Result<[u16; 2]> {
-    let mut free = (20_000..30_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    // Not where another run of the tests begins to look.
+    let first = 20_000 + (std::process::id() % 9_000) as u16;
+    let mut free = (first..30_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     let mut next = || free.next()?.local_addr().ok().map(|address| address.port());
     // The first listener is closed when the second is opened: another port all the same.
-    let ports = next().zip(next()).context("no ports from 20000 to 29999 are free")?;
+    let ports = next().zip(next()).context("no two ports below 30000 are free")?;
     Ok(ports.into())
 }

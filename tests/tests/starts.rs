@@ -45,15 +45,14 @@ fn expect_failure(deployment: &Deployment, watched: Watched, sentence: &str) -> 
     Ok(())
 }
 
-/// Both ways to start it, as `change` makes it.
+/// Expects it of both ways to start a deployment, as `change` makes it.
 fn fails_both_ways(
     change: impl Fn(Setup) -> anyhow::Result<Setup>,
-    served: &str,
-    by_hand: &str,
+    sentence: &str,
 ) -> anyhow::Result<()> {
     let Some(model) = model()? else { return Ok(()) };
-    expect_failure(&change(Setup::new(&model)?)?.serve()?, Watched::ByLauncher, served)?;
-    expect_failure(&change(Setup::new(&model)?)?.by_hand(2)?, Watched::ByHand, by_hand)
+    expect_failure(&change(Setup::new(&model)?)?.serve()?, Watched::ByLauncher, sentence)?;
+    expect_failure(&change(Setup::new(&model)?)?.by_hand(2)?, Watched::ByHand, sentence)
 }
 
 #[test]
@@ -64,7 +63,7 @@ fn a_port_in_use() -> anyhow::Result<()> {
         let sentence = format!(
             "cannot listen on 127.0.0.1:{port}: the port is already in use; choose another {key}"
         );
-        fails_both_ways(|setup| Ok(setup.set(key, port)), &sentence, &sentence)?;
+        fails_both_ways(|setup| Ok(setup.set(key, port)), &sentence)?;
     }
     Ok(())
 }
@@ -72,7 +71,7 @@ fn a_port_in_use() -> anyhow::Result<()> {
 #[test]
 fn a_model_that_is_not_there() -> anyhow::Result<()> {
     let path = "/nowhere/model.gguf";
-    fails_both_ways(|setup| Ok(setup.set("model.source", path)), path, path)
+    fails_both_ways(|setup| Ok(setup.set("model.source", path)), path)
 }
 
 /// The first `bytes` of a file.
@@ -92,7 +91,7 @@ fn a_model_that_was_cut_short() -> anyhow::Result<()> {
             first_part(&model, bytes, &copy)?;
             Ok(setup.set("model.source", copy.display().to_string()))
         };
-        fails_both_ways(cut, "/cut.gguf", "/cut.gguf")?;
+        fails_both_ways(cut, "/cut.gguf")?;
     }
     Ok(())
 }
@@ -111,7 +110,7 @@ fn a_context_beyond_the_model_s() -> anyhow::Result<()> {
     let change =
         |setup: Setup| Ok(setup.set("model.max_seq_len", 9000).set("kv_cache.max_tokens", 16384));
     let sentence = "model.max_seq_len is 9000; the model's context has 8192 tokens";
-    fails_both_ways(change, sentence, sentence)
+    fails_both_ways(change, sentence)
 }
 
 #[test]

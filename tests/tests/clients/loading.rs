@@ -16,6 +16,8 @@ fn it_is_not_ready_while_it_loads() -> anyhow::Result<()> {
     let deployment = Setup::new(&model)?
         .set("server.http_port", http)
         .set("server.metrics_port", metrics)
+        // A large cache takes its time.
+        .set("kv_cache.max_tokens", 32768)
         .serve()?;
     let ready =
         Ready { http: format!("127.0.0.1:{http}"), metrics: format!("127.0.0.1:{metrics}") };

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use shardrun_tests::{Client, Deployment, Leftovers, Role, Setup, model, until};
+use shardrun_tests::{Client, Deployment, Leftovers, Role, Setup, has_thread, model, until};
 
 /// A deployment's end after a death.
 const END: Duration = Duration::from_secs(5);
@@ -61,16 +61,17 @@ fn host() -> anyhow::Result<String> {
     Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
 }
 
-/// Waits until both ranks are about to load.
+/// A deployment that takes its time to load: its cache is large.
+fn slow_to_load(setup: Setup) -> Setup {
+    setup.set("kv_cache.max_tokens", 32768)
+}
+
+/// Waits until the launcher has heard of both ranks, which load then.
 fn until_it_loads(deployment: &Deployment) -> anyhow::Result<()> {
-    let host = host()?;
-    until("the ranks to have logs", Duration::from_secs(30), || {
-        let Ok(run) = deployment.run_dir() else { return Ok(false) };
-        let written = |rank| {
-            let log = run.join(format!("logs/rank{rank}.{host}.log"));
-            log.metadata().is_ok_and(|log| log.len() > 0)
-        };
-        Ok((0..2).all(written))
+    until("two ranks with heartbeats", Duration::from_secs(30), || {
+        let ranks = deployment.rank_pids();
+        // The thread is started after the rank has said hello.
+        Ok(ranks.len() == 2 && ranks.iter().all(|&pid| has_thread(pid, "heartbeat")))
     })?;
     Ok(())
 }

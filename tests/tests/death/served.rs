@@ -9,7 +9,7 @@ use shardrun_tests::{Role, Setup, is_stopped, until};
 
 use super::{
     By, END, Hit, LOST_A_RANK, SILENCE_MS, Streaming, When, hit, host, request, setup,
-    until_it_loads,
+    slow_to_load, until_it_loads,
 };
 
 /// The message of a launcher that has lost a rank: who, where, of what, and the end of its log.
@@ -121,7 +121,7 @@ fn leader_stopped_idle() -> anyhow::Result<()> {
 #[test]
 fn a_rank_killed_while_it_loads() -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
-    let deployment = setup.serve()?;
+    let deployment = slow_to_load(setup).serve()?;
     until_it_loads(&deployment)?;
     let pid = deployment.pid(Role::Rank(1))?;
     deployment.signal(Role::Rank(1), SIGKILL)?;

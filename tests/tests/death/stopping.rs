@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal::{self, SIGINT, SIGTERM};
 use shardrun_tests::{Role, until};
 
-use super::{END, Streaming, request, setup, until_it_loads};
+use super::{END, Streaming, request, setup, slow_to_load, until_it_loads};
 
 /// A signal to stop, mid-stream: the stream comes to its end, new requests are refused, all is well.
 fn drain(signal: Signal) -> anyhow::Result<()> {
@@ -79,7 +79,7 @@ fn a_drain_ends_when_its_time_is_over() -> anyhow::Result<()> {
 #[test]
 fn sigterm_while_it_loads_ends_at_once() -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
-    let deployment = setup.serve()?;
+    let deployment = slow_to_load(setup).serve()?;
     until_it_loads(&deployment)?;
     deployment.signal(Role::Launcher, SIGTERM)?;
     let took = deployment.wait_until_gone(END)?;
