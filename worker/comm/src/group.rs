@@ -24,7 +24,7 @@ pub trait Group: Send {
 
     /// Collects a row-major matrix whose columns are spread over the ranks: rank r holds
     /// `[rows, columns[r].len()]` in `part`, and rank 0 receives `[rows, total]` in `whole`
-    /// (`columns` tile `0..total`). On other ranks `whole` is left alone and may be empty.
+    /// (`columns` tile `0..total`, and every rank has some). On other ranks `whole` is left alone and may be empty.
     ///
     /// # Errors
     /// [`CommError`] if a peer does not take part in time.
