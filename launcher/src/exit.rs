@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use shardrun_config::ConfigErrors;
+use shardrun_config::{ConfigErrors, with_causes};
 
 use crate::supervisor::Ended;
 
@@ -19,22 +19,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         match error.downcast_ref::<ConfigErrors>() {
             // Each of its lines begins with its own place.
             Some(errors) => eprintln!("{errors}"),
-            None => eprintln!("shardrun: {}", told(error)),
+            None => eprintln!("shardrun: {}", with_causes(error.as_ref())),
         }
     }
     ExitCode::from(code)
-}
-
-/// The error with its causes, those left out that it names itself.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -57,15 +45,6 @@ mod tests {
     use shardrun_config::Deployment;
 
     use super::*;
-
-    #[test]
-    fn causes_are_told_once() {
-        let cause = || std::io::Error::other("disk full");
-        let error = anyhow::Error::from(cause()).context("cannot write x: disk full");
-        assert_eq!(told(&error), "cannot write x: disk full");
-        let error = anyhow::Error::from(cause()).context("cannot write x");
-        assert_eq!(told(&error), "cannot write x: disk full");
-    }
 
     #[test]
     fn a_closed_pipe_is_success() {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use shardrun_comm::Solo;
 use shardrun_cpu::{CpuBackend, CpuOptions, Isa, Kernels};
 use shardrun_files::Gguf;
-use shardrun_model::{Backend as _, Batch, CacheShape, Llama, ModelConfig, Shard, Span};
+use shardrun_model::{Backend as _, Batch, CacheShape, CacheType, Llama, ModelConfig, Shard, Span};
 use shardrun_tests::{GoldenPrompt, LOGIT_ERROR, golden, model};
 
 const TOKENS_PER_BLOCK: usize = 32;
@@ -31,6 +31,7 @@ impl Engine {
             head_dim: config.head_dim,
             blocks: 8,
             tokens_per_block: TOKENS_PER_BLOCK,
+            dtype: CacheType::F32,
         })?;
         let llama = Llama::load(&mut backend, &file, config, shard, |_| {})?;
         Ok(Self { backend, llama })

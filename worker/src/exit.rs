@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shardrun_comm::CommError;
-use shardrun_config::ConfigErrors;
+use shardrun_config::{ConfigErrors, with_causes};
 
 /// The exit code of a rank that ends because another died.
 const LOST_A_RANK: u8 = 4;
@@ -70,7 +70,7 @@ pub(crate) fn lost(reason: &str) -> ! {
 /// Ends this process after an error of its own. MPI is left as it is: ending it properly would wait
 /// for ranks that may be waiting for this one.
 pub(crate) fn failed(error: &anyhow::Error) -> ! {
-    let text = told(error);
+    let text = with_causes(error.as_ref());
     match error.downcast_ref::<ConfigErrors>() {
         _ if QUIET.load(Ordering::Relaxed) => {}
         Some(errors) => eprintln!("{errors}"),
@@ -87,16 +87,4 @@ pub(crate) fn failed(error: &anyhow::Error) -> ! {
     let code = if lost { LOST_A_RANK } else { 1 };
     // SAFETY: as in `lost`.
     unsafe { libc::_exit(code.into()) }
-}
-
-/// The error with its causes, those left out that it names itself.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }

@@ -35,6 +35,15 @@ pub(crate) enum Watcher {
     Leader(PathBuf),
 }
 
+impl Watcher {
+    /// The socket, in the directory of the run.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Supervisor(path) | Self::Leader(path) => path,
+        }
+    }
+}
+
 /// What a rank does on its lifelines.
 pub(crate) struct Life {
     link: Option<Arc<Link>>,

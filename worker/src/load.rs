@@ -1,15 +1,16 @@
 //! Bringing this rank's share of the model into memory.
 
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use shardrun_comm::{Group, ShmGroup, Solo};
-use shardrun_config::{Collectives, Isa as IsaChoice, ModelSource};
+use shardrun_config::{Collectives, Isa as IsaChoice, KvCache, KvCacheDtype, ModelSource};
 use shardrun_cpu::{CpuBackend, CpuOptions, Isa, Kernels};
-use shardrun_engine::Executor;
+use shardrun_engine::{Executor, ExecutorLimits};
 use shardrun_files::Gguf;
 use shardrun_metrics::Gauge;
-use shardrun_model::{Backend, CacheShape, Llama, ModelConfig, Shard};
+use shardrun_model::{Backend, CacheShape, CacheType, Llama, ModelConfig, Shard};
 use shardrun_wire::lifeline::FromRank;
 use tracing::info;
 
@@ -24,6 +25,10 @@ pub(crate) struct Loaded {
     /// Blocks of the cache, the least over all ranks.
     pub(crate) kv_blocks: u32,
     pub(crate) vocab: u32,
+    /// How many tokens back any layer sees; `None` for all.
+    pub(crate) attention_window: Option<usize>,
+    /// Bytes of weights and cache.
+    pub(crate) memory_bytes: u64,
 }
 
 /// Opens the model file, which [`shard`] reads from.
@@ -39,7 +44,8 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
     let file = open(rank)?;
     let began = Instant::now();
     let model = &rank.deployment.model;
-    let config = ModelConfig::from_gguf(&file)?;
+    let mut config = ModelConfig::from_gguf(&file)?;
+    config.attention_windows = windows(&rank.deployment.kv_cache, config.layers)?;
     let shard = Shard::new(&config, rank.world.rank(), rank.world.size())?;
     let max_seq_len = model.max_seq_len.unwrap_or(config.context_len);
     if max_seq_len > config.context_len {
@@ -73,7 +79,14 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
         head_dim: config.head_dim,
         blocks,
         tokens_per_block: cache.tokens_per_block,
+        dtype: match cache.dtype {
+            KvCacheDtype::F32 => CacheType::F32,
+            KvCacheDtype::Bf16 => CacheType::Bf16,
+            KvCacheDtype::F16 => CacheType::F16,
+            KvCacheDtype::Int8 => CacheType::Int8,
+        },
     };
+    let attention_window = config.widest_attention_window().map(NonZeroUsize::get);
     let layers = config.layers as u32;
     let description = describe(&shard, &config, share, kernels.isa());
     let vocab = config.vocab as u32;
@@ -84,15 +97,39 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
 
     let load_ms = began.elapsed().as_millis() as u64;
     let (weight_bytes, kv_cache_bytes) =
-        (backend.weight_bytes() as u64, shape.bytes(size_of::<f32>()).unwrap_or(usize::MAX) as u64);
+        (backend.weight_bytes() as u64, shape.bytes().unwrap_or(usize::MAX) as u64);
     rank.page.gauge(Gauge::LoadUs).set(began.elapsed().as_micros() as u64);
     rank.page.gauge(Gauge::WeightBytes).set(weight_bytes);
     rank.page.gauge(Gauge::KvCacheBytes).set(kv_cache_bytes);
     info!(weight_bytes, kv_cache_bytes, "loaded in {load_ms} ms: {description}");
     life.say(&FromRank::Loaded { weight_bytes, kv_cache_bytes, load_ms, shard: description });
-    let executor =
-        Executor::new(backend, llama, model.max_batch_size, cache.tokens_per_block, blocks as u32);
-    Ok(Loaded { executor, max_seq_len: max_seq_len as u32, kv_blocks: blocks as u32, vocab })
+    let limits = ExecutorLimits {
+        max_batch_size: model.max_batch_size,
+        max_seq_len,
+        tokens_per_block: cache.tokens_per_block,
+        kv_blocks: blocks as u32,
+    };
+    let executor = Executor::new(backend, llama, limits);
+    Ok(Loaded {
+        executor,
+        max_seq_len: max_seq_len as u32,
+        kv_blocks: blocks as u32,
+        vocab,
+        attention_window,
+        memory_bytes: weight_bytes + kv_cache_bytes,
+    })
+}
+
+/// What each layer sees, as the deployment says.
+fn windows(cache: &KvCache, layers: usize) -> anyhow::Result<Vec<Option<NonZeroUsize>>> {
+    let windows = &cache.max_attention_window;
+    if windows.len() > layers {
+        bail!(
+            "kv_cache.max_attention_window has {} windows; the model has {layers} layers",
+            windows.len()
+        );
+    }
+    Ok(windows.iter().map(|&window| NonZeroUsize::new(window)).collect())
 }
 
 /// The group that carries this rank's collectives. Collective.

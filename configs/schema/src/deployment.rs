@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelSource, Sha256, ShmPrefix};
+use crate::{
+    BatchSchedulerPolicy, Collectives, ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel,
+    ModelSource, Sha256, ShmPrefix,
+};
 
 /// What is served, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub struct Deployment {
     pub run: Run,
     /// Heartbeats and deadlines.
     pub supervision: Supervision,
+    /// What is kept about past iterations.
+    pub metrics: Metrics,
 }
 
 /// The model and how it is run.
@@ -48,15 +53,29 @@ pub struct Model {
     pub isa: Isa,
     /// What carries the collectives.
     pub collectives: Collectives,
+    /// Which requests an iteration may have.
+    pub batch_scheduler_policy: BatchSchedulerPolicy,
+    /// How prompts share an iteration that cannot take all of them.
+    pub context_chunking_policy: ContextChunkingPolicy,
     /// Most sequences in one iteration.
     pub max_batch_size: usize,
+    /// Most beams of one request; at most `max_batch_size`.
+    pub max_beam_width: usize,
     /// Most tokens in one iteration.
     pub max_num_tokens: usize,
     /// Most requests that wait.
     pub max_queue_size: usize,
+    /// Longest wait of a request before it starts; `None` for as long as it takes.
+    #[serde(rename = "queue_timeout_ms", with = "milliseconds::or_none")]
+    pub queue_timeout: Option<Duration>,
+    /// Longest life of a request that names no timeout itself; `None` for as long as it takes.
+    #[serde(rename = "request_timeout_ms", with = "milliseconds::or_none")]
+    pub request_timeout: Option<Duration>,
     /// Most tokens of a sequence, prompt included; `None` for the model's own context.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seq_len: Option<usize>,
+    /// Most rows of logits that one request may ask for, of its prompt and all its sequences.
+    pub max_logits_rows: usize,
 }
 
 /// The paged KV cache.
@@ -67,6 +86,17 @@ pub struct KvCache {
     pub max_tokens: usize,
     /// Tokens of a block, a power of two.
     pub tokens_per_block: usize,
+    /// What keys and values are stored as.
+    pub dtype: KvCacheDtype,
+    /// Whether a prompt takes blocks that an earlier request filled with the same tokens.
+    pub enable_block_reuse: bool,
+    /// Whether it also takes the part of a block that begins with the same tokens.
+    pub enable_partial_reuse: bool,
+    /// Most events about blocks that wait to be read; 0 for none.
+    pub event_buffer_max_size: usize,
+    /// Tokens that a layer looks back, repeated over the layers; empty for all tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub max_attention_window: Vec<usize>,
 }
 
 impl KvCache {
@@ -74,6 +104,15 @@ impl KvCache {
     #[must_use]
     pub fn num_blocks(&self) -> usize {
         self.max_tokens / self.tokens_per_block
+    }
+
+    /// Tokens that `layer` looks back, its own included; `None` for all of them.
+    #[must_use]
+    pub fn attention_window(&self, layer: usize) -> Option<usize> {
+        let windows = &self.max_attention_window;
+        // No windows are repeated over no layers.
+        let place = layer.checked_rem(windows.len())?;
+        Some(windows[place])
     }
 }
 
@@ -127,6 +166,16 @@ pub struct Supervision {
     pub collective_timeout: Duration,
 }
 
+/// What is kept about past iterations until somebody asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Most iterations whose statistics are kept; 0 for none.
+    pub iter_stats_max_iterations: usize,
+    /// Of those, how many of the latest tell of each request, too; 0 for none.
+    pub request_stats_max_iterations: usize,
+}
+
 /// Compute threads of a rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "ThreadsForm", try_from = "ThreadsForm")]
@@ -165,82 +214,6 @@ impl TryFrom<ThreadsForm> for Threads {
     }
 }
 
-/// An enum whose variants are written as words, with the list of those words.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
-        }
-
-        impl $name {
-            /// The words, as a deployment file writes them.
-            pub const WORDS: &[&str] = &[$($word),+];
-
-            /// This one's word.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-        }
-    };
-}
-
-words! {
-    /// Which backend computes.
-    Device {
-        /// The fastest that is there.
-        Auto = "auto",
-        /// The CPU.
-        Cpu = "cpu",
-    }
-}
-
-words! {
-    /// Which kernels the CPU backend uses.
-    Isa {
-        /// The widest that the processor has.
-        Auto = "auto",
-        /// Portable code, the reference.
-        Scalar = "scalar",
-        /// 256-bit vectors.
-        Avx2 = "avx2",
-        /// 512-bit vectors.
-        Avx512 = "avx512",
-    }
-}
-
-words! {
-    /// What carries the collectives.
-    Collectives {
-        /// Shared memory where all ranks are on one node, else MPI.
-        Auto = "auto",
-        /// Shared memory.
-        Shm = "shm",
-        /// MPI.
-        Mpi = "mpi",
-    }
-}
-
-words! {
-    /// The least severe messages that are logged.
-    LogLevel {
-        /// Failures.
-        Error = "error",
-        /// And what may lead to them.
-        Warn = "warn",
-        /// And what happens.
-        Info = "info",
-        /// And what is decided.
-        Debug = "debug",
-        /// And every step.
-        Trace = "trace",
-    }
-}
-
 mod milliseconds {
     use std::time::Duration;
 
@@ -253,5 +226,44 @@ mod milliseconds {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         u64::deserialize(from).map(Duration::from_millis)
+    }
+
+    /// The same with 0 for `None`.
+    pub(super) mod or_none {
+        use super::{Deserializer, Duration, Serializer};
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            time: &Option<Duration>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            super::serialize(&time.unwrap_or_default(), to)
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Duration>, D::Error> {
+            super::deserialize(from).map(|time| (!time.is_zero()).then_some(time))
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_repeated_over_layers() {
+        let with = |line: &str| {
+            let text = format!("name = \"x\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n{line}");
+            Deployment::from_resolved_toml(&text).unwrap().kv_cache
+        };
+        let windows = |cache: &KvCache| (0..4).map(|layer| cache.attention_window(layer)).collect();
+        let all: Vec<_> = windows(&with(""));
+        assert_eq!(all, [None; 4]);
+        let alternate: Vec<_> = windows(&with("kv_cache.max_attention_window = [512, 64]"));
+        assert_eq!(alternate, [Some(512), Some(64), Some(512), Some(64)]);
+        let same: Vec<_> = windows(&with("kv_cache.max_attention_window = 64"));
+        assert_eq!(same, [Some(64); 4]);
     }
 }

@@ -93,6 +93,15 @@ impl Walk<'_> {
 
 fn raw(value: &DeValue<'_>) -> Raw {
     match value {
+        DeValue::Array(items) => {
+            Raw::List(items.iter().map(|item| scalar(item.get_ref())).collect())
+        }
+        other => scalar(other),
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Raw {
+    match value {
         DeValue::String(text) => Raw::Text(text.to_string()),
         DeValue::Boolean(truth) => Raw::Bool(*truth),
         DeValue::Integer(integer) => Raw::Integer {
@@ -159,7 +168,7 @@ mod tests {
         assert_eq!(problems("model = 3"), ["x.toml:1:9: model is the integer 3; expected a table"]);
         assert_eq!(
             problems("[[model]]\ntp_size = 2"),
-            ["x.toml:1:1: model is of type array; expected a table"]
+            ["x.toml:1:1: model is the array [(table)]; expected a table"]
         );
     }
 

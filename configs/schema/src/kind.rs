@@ -25,6 +25,13 @@ pub enum Kind {
         /// The greatest.
         max: u64,
     },
+    /// One integer from 1 to `max`, or several: an array in a file, elsewhere parted by commas.
+    Integers {
+        /// The greatest.
+        max: u64,
+        /// How many there may be.
+        most: usize,
+    },
     /// `auto`, or an integer from 1 to this.
     AutoOrUpTo(u64),
     /// `true` or `false`.
@@ -48,6 +55,8 @@ pub enum Kind {
 pub enum Value {
     /// An integer.
     Integer(u64),
+    /// Integers, at least one.
+    Integers(Vec<u64>),
     /// A truth value.
     Bool(bool),
     /// Anything else.
@@ -58,6 +67,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Integer(n) => n.fmt(f),
+            Value::Integers(list) => write!(f, "{list:?}"),
             Value::Bool(b) => b.fmt(f),
             Value::Text(text) => {
                 write!(f, "\"{}\"", text.chars().flat_map(escaped).collect::<String>())
@@ -75,6 +85,7 @@ pub(crate) enum Raw {
     },
     Bool(bool),
     Text(String),
+    List(Vec<Raw>),
     /// A TOML type that no key takes.
     Other(&'static str),
 }
@@ -92,15 +103,13 @@ impl Raw {
     pub(crate) fn from_text(kind: Kind, text: &str) -> Self {
         match kind {
             Kind::Integer { .. } | Kind::PowerOfTwo { .. } | Kind::AutoOrUpTo(_) => {
-                let is_number = {
-                    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-                    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
-                };
-                match is_number {
-                    true => Raw::Integer { text: text.to_owned(), value: text.parse().ok() },
-                    false => Raw::Text(text.to_owned()),
-                }
+                Self::integer(text).unwrap_or_else(|| Raw::Text(text.to_owned()))
             }
+            Kind::Integers { .. } => text
+                .split(',')
+                .map(|part| Self::integer(part.trim()))
+                .collect::<Option<_>>()
+                .map_or_else(|| Raw::Text(text.to_owned()), Raw::List),
             Kind::Bool => match text.parse() {
                 Ok(truth) => Raw::Bool(truth),
                 Err(_) => Raw::Text(text.to_owned()),
@@ -109,12 +118,19 @@ impl Raw {
         }
     }
 
+    fn integer(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        is_number.then(|| Raw::Integer { text: text.to_owned(), value: text.parse().ok() })
+    }
+
     /// The type and value, for messages.
     pub(crate) fn found(&self) -> String {
         match self {
             Raw::Integer { text, .. } => format!("the integer {}", shortened(text)),
             Raw::Bool(truth) => format!("the boolean {truth}"),
             Raw::Text(text) => format!("the string \"{}\"", shortened(text)),
+            Raw::List(_) => format!("the array {}", self.written()),
             Raw::Other(kind) => format!("of type {kind}"),
         }
     }
@@ -125,7 +141,15 @@ impl Raw {
             Raw::Integer { text, .. } => shortened(text),
             Raw::Bool(truth) => truth.to_string(),
             Raw::Text(text) => format!("\"{}\"", shortened(text)),
-            Raw::Other(kind) => format!("of type {kind}"),
+            Raw::List(items) => {
+                const SHOWN: usize = 6;
+                let mut shown: Vec<_> = items.iter().take(SHOWN).map(Raw::written).collect();
+                if items.len() > SHOWN {
+                    shown.push("...".to_owned());
+                }
+                format!("[{}]", shown.join(", "))
+            }
+            Raw::Other(kind) => format!("({kind})"),
         }
     }
 }
@@ -138,6 +162,9 @@ impl Kind {
             Kind::Name => "a string of 1 to 32 of the characters a-z 0-9 - _".to_owned(),
             Kind::Integer { min, max } => format!("an integer from {min} to {max}"),
             Kind::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
+            Kind::Integers { max, most } => format!(
+                "1 to {most} integers from 1 to {max}, as in [512, 64], or 512,64 in a flag"
+            ),
             Kind::AutoOrUpTo(max) => format!("\"auto\" or an integer from 1 to {max}"),
             Kind::Bool => "true or false".to_owned(),
             Kind::Word(words) => {
@@ -164,6 +191,10 @@ impl Kind {
                     false => Err(Refusal::NotAllowed(None)),
                 }
             }
+            (Kind::Integers { max, .. }, Raw::Integer { value, .. }) => {
+                within(*value, 1, *max).map(|value| Value::Integers(vec![value]))
+            }
+            (Kind::Integers { max, most }, Raw::List(items)) => integers(items, *max, *most),
             (Kind::AutoOrUpTo(max), Raw::Integer { value, .. }) => {
                 within(*value, 1, *max).map(Value::Integer)
             }
@@ -212,9 +243,11 @@ impl Kind {
                 None => Err(Refusal::NotAllowed(None)),
             },
             Kind::ShmPrefix => plain(ShmPrefix::parse(text).is_some()),
-            Kind::Integer { .. } | Kind::PowerOfTwo { .. } | Kind::AutoOrUpTo(_) | Kind::Bool => {
-                Err(Refusal::WrongType)
-            }
+            Kind::Integer { .. }
+            | Kind::PowerOfTwo { .. }
+            | Kind::Integers { .. }
+            | Kind::AutoOrUpTo(_)
+            | Kind::Bool => Err(Refusal::WrongType),
         }
     }
 }
@@ -224,6 +257,19 @@ fn within(value: Option<i128>, min: u64, max: u64) -> Result<u64, Refusal> {
         .and_then(|value| u64::try_from(value).ok())
         .filter(|value| (min..=max).contains(value))
         .ok_or(Refusal::NotAllowed(None))
+}
+
+fn integers(items: &[Raw], max: u64, most: usize) -> Result<Value, Refusal> {
+    if !(1..=most).contains(&items.len()) {
+        return Err(Refusal::NotAllowed(Some(format!("these are {}", items.len()))));
+    }
+    let checked = items.iter().enumerate().map(|(place, item)| match item {
+        Raw::Integer { value, .. } => within(*value, 1, max).map_err(|_| {
+            Refusal::NotAllowed(Some(format!("number {} is {}", place + 1, item.written())))
+        }),
+        _ => Err(Refusal::WrongType),
+    });
+    checked.collect::<Result<_, _>>().map(Value::Integers)
 }
 
 /// On one line and of a bounded length, whatever a file holds.
@@ -274,6 +320,35 @@ mod tests {
         for wrong in [4, 24, 512] {
             assert_eq!(kind.check(&integer(wrong)), Err(Refusal::NotAllowed(None)));
         }
+    }
+
+    #[test]
+    fn several_integers_are_a_list_or_one_of_them() {
+        let kind = Kind::Integers { max: 100, most: 3 };
+        let list = |values: &[i128]| Raw::List(values.iter().copied().map(integer).collect());
+        let taken = |values: &[u64]| Ok(Value::Integers(values.to_vec()));
+        assert_eq!(kind.check(&integer(7)), taken(&[7]));
+        assert_eq!(kind.check(&list(&[1, 100, 7])), taken(&[1, 100, 7]));
+        assert_eq!(kind.check(&Raw::from_text(kind, "7")), taken(&[7]));
+        assert_eq!(kind.check(&Raw::from_text(kind, "8, 7")), taken(&[8, 7]));
+
+        let why = |why: &str| Err(Refusal::NotAllowed(Some(why.to_owned())));
+        assert_eq!(kind.check(&integer(0)), Err(Refusal::NotAllowed(None)));
+        assert_eq!(kind.check(&list(&[])), why("these are 0"));
+        assert_eq!(kind.check(&list(&[1; 4])), why("these are 4"));
+        assert_eq!(kind.check(&list(&[1, -2])), why("number 2 is -2"));
+        assert_eq!(kind.check(&Raw::from_text(kind, "101,1")), why("number 1 is 101"));
+
+        let mixed = Raw::List(vec![integer(1), Raw::Other("float"), Raw::Text("a".into())]);
+        assert_eq!(mixed.found(), "the array [1, (float), \"a\"]");
+        assert_eq!(list(&[1; 9]).written(), "[1, 1, 1, 1, 1, 1, ...]");
+        assert_eq!(kind.check(&mixed), Err(Refusal::WrongType));
+        for wrong in ["", "7,", "7 8", "a"] {
+            let raw = Raw::from_text(kind, wrong);
+            assert_eq!((kind.check(&raw), raw), (Err(Refusal::WrongType), Raw::Text(wrong.into())));
+        }
+        let single = Kind::Integer { min: 1, max: 8 };
+        assert_eq!(single.check(&list(&[1])), Err(Refusal::WrongType));
     }
 
     #[test]

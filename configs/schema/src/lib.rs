@@ -3,11 +3,12 @@
 //!
 //! [`keys::KEYS`] lists every key once; parsing, environment names, `--set` and
 //! `docs/config.md` all follow it. [`Deployment::load`] merges defaults, file, environment and
-//! flags; [`Layout::new`] places the ranks, and is pure. This crate starts nothing and knows
-//! neither MPI nor models.
+//! flags; [`Layout::new`] places the ranks, and is pure. The few texts that launcher and worker both
+//! print are here, too. This crate starts nothing and knows neither MPI nor models.
 #![forbid(unsafe_code)]
 
 mod banner;
+mod choices;
 mod deployment;
 mod error;
 mod file;
@@ -22,12 +23,13 @@ mod rules;
 mod run_id;
 mod rundir;
 mod source;
+mod told;
 
 pub use banner::ready_text;
-pub use deployment::{
-    Collectives, Deployment, Device, Isa, KvCache, LogLevel, Model, Run, Server, Supervision,
-    Threads,
+pub use choices::{
+    BatchSchedulerPolicy, Collectives, ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel,
 };
+pub use deployment::{Deployment, KvCache, Metrics, Model, Run, Server, Supervision, Threads};
 pub use error::{ConfigError, ConfigErrors, Conflict};
 pub use kind::Value;
 pub use layout::{Allocation, Layout, LayoutError, NodeAllocation, NodeShare, RankPlace};
@@ -38,3 +40,4 @@ pub use reference::reference;
 pub use run_id::RunId;
 pub use rundir::{RunDir, RunDirError};
 pub use source::{ModelSource, SourceError, cache_dir};
+pub use told::with_causes;

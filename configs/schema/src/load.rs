@@ -177,6 +177,15 @@ impl Merge<'_> {
                 Fallback::Is(text) => {
                     self.set(key, &Raw::from_text(key.kind, text), Origin::Default);
                 }
+                Fallback::AtMost(number, other) => {
+                    let bound = match self.settled.value(other) {
+                        Some(Value::Integer(bound)) => *bound,
+                        // It was refused, so this number is never used.
+                        _ => number,
+                    };
+                    let text = number.min(bound).to_string();
+                    self.set(key, &Raw::from_text(key.kind, &text), Origin::Default);
+                }
                 Fallback::Required(need) => self.errors.push(ConfigError::Missing {
                     file: file.to_owned(),
                     key: key.path,
@@ -274,6 +283,10 @@ fn assemble(settled: &Settled) -> Deployment {
     for (path, (value, _)) in &settled.values {
         let value = match value {
             Value::Integer(n) => toml::Value::Integer(n.cast_signed()),
+            Value::Integers(list) => {
+                let numbers = list.iter().map(|n| toml::Value::Integer(n.cast_signed()));
+                toml::Value::Array(numbers.collect())
+            }
             Value::Bool(truth) => toml::Value::Boolean(*truth),
             Value::Text(text) => toml::Value::String(text.clone()),
         };

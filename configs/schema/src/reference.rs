@@ -61,6 +61,7 @@ fn default(key: &Key) -> String {
     match key.fallback {
         Fallback::Required(_) => "required".to_owned(),
         Fallback::Is(text) => format!("`{text}`"),
+        Fallback::AtMost(number, other) => format!("`{number}`, or `{other}` if that is less"),
         Fallback::Absent(what) => what.to_owned(),
         Fallback::StateFolder => {
             "`$XDG_STATE_HOME/shardrun`, or `~/.local/state/shardrun`".to_owned()

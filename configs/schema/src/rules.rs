@@ -24,6 +24,13 @@ pub(crate) fn broken(settled: &Settled, file: &Path) -> Vec<ConfigError> {
             "model.max_batch_size",
             |tokens, sequences| tokens >= sequences,
         ),
+        // Each beam is a sequence.
+        rules.pair(
+            "model.max_beam_width",
+            "must be at most",
+            "model.max_batch_size",
+            |beams, sequences| beams <= sequences,
+        ),
         rules.pair(
             "kv_cache.max_tokens",
             "must be at least",

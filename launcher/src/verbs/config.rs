@@ -64,6 +64,7 @@ fn as_json(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
         .map(|setting| {
             let value = setting.value.as_ref().map(|value| match value {
                 Value::Integer(n) => json!(n),
+                Value::Integers(list) => json!(list),
                 Value::Bool(truth) => json!(truth),
                 Value::Text(text) => json!(text),
             });

@@ -4,8 +4,8 @@
 //!
 //! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
 //! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
-//! one new token after a context, and one prompt with one row sampled. Rates are of the median; the best
-//! time is what an idle machine would show.
+//! one new token after a context, and a prompt as long as the context with one row sampled, for each
+//! type of cache. Rates are of the median; the best time is what an idle machine would show.
 
 use std::{env, time::Instant};
 
@@ -14,7 +14,7 @@ use shardrun_cpu::{
     CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor, Vector,
 };
 use shardrun_files::{MatrixView, TensorType};
-use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope, Span};
+use shardrun_model::{Backend, Batch, CacheShape, CacheType, HeadShard, Rope, Span};
 
 const HIDDEN: usize = 576;
 const FFN: usize = 1536;
@@ -23,7 +23,7 @@ const LAYERS: usize = 30;
 const HEAD_DIM: usize = 64;
 const QUERY_HEADS: usize = 9;
 const KV_HEADS: usize = 3;
-const CONTEXT: usize = 512;
+const CONTEXTS: [usize; 2] = [128, 1024];
 const TOKENS_PER_BLOCK: usize = 16;
 
 struct Layer {
@@ -57,18 +57,12 @@ fn measure(isa: Isa, threads: usize) -> Result<(), CpuError> {
     let kernels = Kernels::new(isa)?;
     let options = CpuOptions { threads, kernels, cores: None, spin: true };
     let mut backend = CpuBackend::new(options, Box::new(Solo))?;
-    backend.allocate_cache(CacheShape {
-        layers: LAYERS,
-        kv_heads: KV_HEADS,
-        head_dim: HEAD_DIM,
-        blocks: (CONTEXT + 1).div_ceil(TOKENS_PER_BLOCK),
-        tokens_per_block: TOKENS_PER_BLOCK,
-    })?;
+    backend.allocate_cache(cache(CacheType::F32))?;
     let model = Model::new(&mut backend)?;
     let report = |what: &str, rows: usize, Times { best, median }: Times| {
         let (rate, best_rate) = (rows as f64 / median, rows as f64 / best);
         println!(
-            "{:<6} {threads} threads  {what:<8} {rows:>3} rows  {:>8.2} ms {rate:>7.1} rows/s  \
+            "{:<6} {threads} threads  {what:<17} {rows:>4} rows  {:>8.2} ms {rate:>7.1} rows/s  \
              best {:>8.2} ms {best_rate:>7.1} rows/s",
             isa.name(),
             median * 1e3,
@@ -79,11 +73,29 @@ fn measure(isa: Isa, threads: usize) -> Result<(), CpuError> {
         let batch = one_span(rows, 0, true);
         report("products", rows, time(rows, || model.products(&mut backend, &batch))?);
     }
-    let batch = one_span(CONTEXT, 0, false);
-    report("prefill", CONTEXT, time(CONTEXT, || model.pass(&mut backend, &batch))?);
-    let batch = one_span(1, CONTEXT, false);
-    report("decode", 1, time(1, || model.pass(&mut backend, &batch))?);
+    for dtype in CacheType::ALL {
+        backend.allocate_cache(cache(dtype))?;
+        for context in CONTEXTS {
+            let batch = one_span(context, 0, false);
+            let times = time(context, || model.pass(&mut backend, &batch))?;
+            report(&format!("prefill {dtype}"), context, times);
+            let batch = one_span(1, context, false);
+            let times = time(1, || model.pass(&mut backend, &batch))?;
+            report(&format!("decode {dtype} {context}"), 1, times);
+        }
+    }
     Ok(())
+}
+
+fn cache(dtype: CacheType) -> CacheShape {
+    CacheShape {
+        layers: LAYERS,
+        kv_heads: KV_HEADS,
+        head_dim: HEAD_DIM,
+        blocks: (CONTEXTS[1] + 1).div_ceil(TOKENS_PER_BLOCK),
+        tokens_per_block: TOKENS_PER_BLOCK,
+        dtype,
+    }
 }
 
 /// Seconds of one run.
@@ -150,7 +162,7 @@ impl Model {
 
     fn pass(&self, backend: &mut CpuBackend, batch: &Batch) -> Result<(), CpuError> {
         self.run(backend, batch, |backend, layer, qkv, _| {
-            backend.attention(layer, qkv, &self.heads, &self.rope)
+            backend.attention(layer, qkv, &self.heads, &self.rope, None)
         })
     }
 

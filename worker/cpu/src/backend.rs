@@ -1,10 +1,10 @@
 //! The backend as a model sees it.
 
-use std::ops::Range;
+use std::{num::NonZeroUsize, ops::Range};
 
 use shardrun_comm::Group;
 use shardrun_files::MatrixView;
-use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope};
+use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, HeadShard, Rope};
 
 use crate::{
     CpuError, Kernels, Matrix, Operand, Tensor, Vector, batch,
@@ -91,6 +91,11 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
+    fn copy_blocks(&mut self, copies: &[BlockCopy]) -> Result<(), CpuError> {
+        let cache = self.cache.as_mut().ok_or(CpuError::NoCache)?;
+        ops::copy_blocks(&mut self.machine, cache, copies)
+    }
+
     fn begin(&mut self, batch: &Batch) -> Result<(), CpuError> {
         let cache = self.cache.as_ref().ok_or(CpuError::NoCache)?;
         batch::check(batch, &cache.layout().shape)?;
@@ -117,11 +122,12 @@ impl Backend for CpuBackend {
         qkv: Tensor,
         heads: &HeadShard,
         rope: &Rope,
+        window: Option<NonZeroUsize>,
     ) -> Result<Operand, CpuError> {
         let cache = self.cache.as_mut().ok_or(CpuError::NoCache)?;
         self.rope.prepare(rope, &self.batch);
         let (batch, rope) = (&self.batch, &self.rope);
-        let input = AttentionInput { batch, layer, qkv: &qkv, heads, rope };
+        let input = AttentionInput { batch, layer, qkv: &qkv, heads, rope, window };
         ops::attention(&mut self.machine, cache, &input)
     }
 

@@ -123,18 +123,27 @@ fn check_spans(batch: &Batch, shape: &CacheShape) -> Result<(), BatchError> {
 pub(crate) fn copy(from: &Batch, to: &mut Batch) {
     to.tokens.clone_from(&from.tokens);
     to.spans.clone_from(&from.spans);
-    to.blocks.clone_from(&from.blocks);
+    // As much room as the other has made, so that sequences grow without growing this.
+    to.blocks.clear();
+    to.blocks.reserve(from.blocks.capacity());
+    to.blocks.extend_from_slice(&from.blocks);
     to.sampled.clone_from(&from.sampled);
 }
 
 #[cfg(test)]
 mod tests {
-    use shardrun_model::Span;
+    use shardrun_model::{CacheType, Span};
 
     use super::*;
 
-    const SHAPE: CacheShape =
-        CacheShape { layers: 1, kv_heads: 1, head_dim: 8, blocks: 4, tokens_per_block: 16 };
+    const SHAPE: CacheShape = CacheShape {
+        layers: 1,
+        kv_heads: 1,
+        head_dim: 8,
+        blocks: 4,
+        tokens_per_block: 16,
+        dtype: CacheType::F32,
+    };
 
     fn two_spans() -> Batch {
         Batch {

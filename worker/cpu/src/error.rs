@@ -63,9 +63,21 @@ pub enum CpuError {
         /// How much was asked for.
         bytes: u128,
     },
-    /// A batch came before the cache.
-    #[error("a batch came before the cache of keys and values was allocated")]
+    /// A batch or a copy came before the cache.
+    #[error("the cache of keys and values was used before it was allocated")]
     NoCache,
+    /// A copy's block is beyond the cache.
+    #[error(
+        "copy {copy} names cache block {block}, which is not below {limit}, the blocks of the cache"
+    )]
+    CopyBlock {
+        /// Its place among the copies.
+        copy: usize,
+        /// The block id.
+        block: u32,
+        /// Blocks in the cache.
+        limit: usize,
+    },
     /// The batch contradicts itself or the cache.
     #[error("batch refused")]
     Batch(#[from] BatchError),

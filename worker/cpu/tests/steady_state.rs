@@ -2,13 +2,14 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
+    num::NonZeroUsize,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use shardrun_comm::Solo;
 use shardrun_cpu::{CpuBackend, CpuError, CpuOptions, Kernels, Matrix, Vector};
 use shardrun_files::{MatrixView, TensorType};
-use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope, Span};
+use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, Span};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -63,13 +64,19 @@ struct Layer {
 }
 
 impl Layer {
-    fn run(&self, backend: &mut CpuBackend, batch: &Batch) -> Result<(), CpuError> {
+    fn run(
+        &self,
+        backend: &mut CpuBackend,
+        batch: &Batch,
+        window: Option<NonZeroUsize>,
+    ) -> Result<(), CpuError> {
+        backend.copy_blocks(&[BlockCopy { from: 3, to: 15 }])?;
         backend.begin(batch)?;
         let embedded = backend.embed(&self.table, 0)?;
         let x = backend.all_reduce(embedded)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
         let qkv = backend.linear(&h, &self.qkv)?;
-        let mixed = backend.attention(0, qkv, &HEADS, &Rope { theta: 1e4, dims: 64 })?;
+        let mixed = backend.attention(0, qkv, &HEADS, &Rope { theta: 1e4, dims: 64 }, window)?;
         let o = backend.linear(&mixed, &self.o)?;
         let x = backend.all_reduce_add(x, o)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
@@ -85,13 +92,18 @@ impl Layer {
     }
 }
 
-#[test]
-fn an_iteration_like_the_last_ones_allocates_nothing() -> Result<(), CpuError> {
+/// What an iteration allocates that is like those before it.
+fn allocations(dtype: CacheType, window: Option<NonZeroUsize>) -> Result<usize, CpuError> {
     let options = CpuOptions { threads: 2, kernels: Kernels::detect(), cores: None, spin: true };
     let mut backend = CpuBackend::new(options, Box::new(Solo))?;
-    let shape =
-        CacheShape { layers: 1, kv_heads: 2, head_dim: 64, blocks: 16, tokens_per_block: 16 };
-    backend.allocate_cache(shape)?;
+    backend.allocate_cache(CacheShape {
+        layers: 1,
+        kv_heads: 2,
+        head_dim: 64,
+        blocks: 16,
+        tokens_per_block: 16,
+        dtype,
+    })?;
     let layer = Layer {
         table: zeros(&mut backend, 512, 256)?,
         qkv: zeros(&mut backend, 512, 256)?,
@@ -110,11 +122,20 @@ fn an_iteration_like_the_last_ones_allocates_nothing() -> Result<(), CpuError> {
         sampled: vec![0, 1, 2, 3],
     };
     for position in 40..43 {
-        layer.run(&mut backend, &at(position))?;
+        layer.run(&mut backend, &at(position), window)?;
     }
     let batch = at(43);
     let before = ALLOCATIONS.load(SeqCst);
-    layer.run(&mut backend, &batch)?;
-    assert_eq!(ALLOCATIONS.load(SeqCst) - before, 0);
+    layer.run(&mut backend, &batch, window)?;
+    Ok(ALLOCATIONS.load(SeqCst) - before)
+}
+
+#[test]
+fn an_iteration_like_the_last_ones_allocates_nothing() -> Result<(), CpuError> {
+    for dtype in CacheType::ALL {
+        for window in [None, NonZeroUsize::new(20)] {
+            assert_eq!(allocations(dtype, window)?, 0, "{dtype}, {window:?}");
+        }
+    }
     Ok(())
 }

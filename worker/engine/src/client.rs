@@ -1,29 +1,41 @@
-//! The engine as the gateway of the same process sees it.
+//! The engine as clients of the same process see it.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crossbeam_queue::ArrayQueue;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use shardrun_wire::{
-    EngineClient, EngineLimits, EngineState, Output, OutputStream, Refused, Request, RequestId,
-    Sampling,
+    EngineClient, EngineLimits, EngineState, IterationStats, KvEvent, OutputSink, OutputStream,
+    Refused, Request, RequestId, RequestStats, output_stream,
 };
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::check::check;
+use crate::guide::{CompiledGuide, GuideVocabulary};
+use crate::iterations::IterationRecord;
+use crate::scheduler::SchedulerConfig;
 
 /// What clients ask of the step thread.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Submit {
-        request: Request,
-        outputs: UnboundedSender<Output>,
-        at: Instant,
-    },
+    Submit(Box<Submission>),
     Cancel(RequestId),
     /// Finish what there is, then end.
     Drain,
     /// End now.
     Stop,
+}
+
+/// A request that was found good.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) request: Request,
+    pub(crate) guide: Option<CompiledGuide>,
+    pub(crate) sink: OutputSink,
+    pub(crate) at: Instant,
 }
 
 /// Hands requests to the step thread of this process. Cheap to clone.
@@ -43,9 +55,23 @@ pub struct Inbox {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: AtomicU8,
-    limits: OnceLock<EngineLimits>,
+    serving: OnceLock<Serving>,
     /// Requests that were submitted and have not started.
     waiting: AtomicU32,
+}
+
+/// What clients need of an engine that is ready.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) limits: EngineLimits,
+    pub(crate) config: SchedulerConfig,
+    pub(crate) guides: GuideVocabulary,
+    /// Of requests that name none.
+    pub(crate) request_timeout: Option<Duration>,
+    pub(crate) iterations: Option<ArrayQueue<IterationRecord>>,
+    /// By iteration; of fewer iterations, since they are large.
+    pub(crate) request_rows: Option<ArrayQueue<(u64, Vec<RequestStats>)>>,
+    pub(crate) kv_events: Option<ArrayQueue<KvEvent>>,
 }
 
 /// A client and its inbox; the engine is loading.
@@ -54,7 +80,7 @@ pub fn local_engine() -> (LocalEngine, Inbox) {
     let (sender, commands) = channel();
     let shared = Arc::new(Shared {
         state: AtomicU8::new(EngineState::Loading as u8),
-        limits: OnceLock::new(),
+        serving: OnceLock::new(),
         waiting: AtomicU32::new(0),
     });
     (LocalEngine { commands: sender, shared: shared.clone() }, Inbox { commands, shared })
@@ -73,28 +99,61 @@ impl LocalEngine {
         self.shared.leave_for(EngineState::Draining);
         let _ = self.commands.send(Command::Stop);
     }
-}
 
-impl EngineClient for LocalEngine {
-    fn submit(&self, request: Request) -> Result<OutputStream, Refused> {
-        let limits = self.limits().ok_or(Refused::Loading)?;
+    /// What a request needs, if requests are taken.
+    fn serving(&self) -> Result<&Serving, Refused> {
+        let serving = self.shared.serving.get().ok_or(Refused::Loading)?;
         match self.state() {
-            EngineState::Loading => return Err(Refused::Loading),
-            EngineState::Ready => {}
-            EngineState::Draining | EngineState::Stopped => return Err(Refused::Draining),
+            EngineState::Loading => Err(Refused::Loading),
+            EngineState::Ready => Ok(serving),
+            EngineState::Draining | EngineState::Stopped => Err(Refused::Draining),
         }
-        check(&request, &limits)?;
-        let limit = limits.max_queue_size;
+    }
+
+    async fn compiled(&self, request: &mut Request) -> Result<Option<CompiledGuide>, Refused> {
+        let Some(guide) = request.guide.clone() else { return Ok(None) };
+        let guides = self.serving()?.guides.clone();
+        let compiled = tokio::task::spawn_blocking(move || guides.compile(&guide)).await;
+        let invalid = |allowed: String| Refused::Invalid {
+            field: "guided_decoding_guide".to_owned(),
+            value: "not usable".to_owned(),
+            allowed,
+        };
+        match compiled {
+            Ok(Ok(compiled)) => {
+                // A guided text ends where its guide says, whatever else the request wants.
+                request.end_id = Some(compiled.end_id());
+                Ok(Some(compiled))
+            }
+            Ok(Err(error)) => Err(invalid(error.to_string())),
+            Err(_) => Err(invalid("compiling it failed within the engine".to_owned())),
+        }
+    }
+
+    async fn queue(&self, mut request: Request) -> Result<OutputStream, Refused> {
+        let serving = self.serving()?;
+        // No salt and an empty one are the same.
+        request.cache_salt = request.cache_salt.filter(|salt| !salt.is_empty());
+        check(&request, &serving.limits, &serving.config)?;
+        request.timeout = request.timeout.or(serving.request_timeout);
+        let guide = self.compiled(&mut request).await?;
+        let limit = serving.limits.max_queue_size;
         let one_more = |waiting: u32| (waiting < limit).then_some(waiting + 1);
         self.shared
             .waiting
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|_| Refused::QueueFull { limit })?;
-        let (outputs, stream) = unbounded_channel();
-        self.commands
-            .send(Command::Submit { request, outputs, at: Instant::now() })
-            .map_err(|_| Refused::Draining)?;
+        let (sink, stream) = output_stream(&request);
+        let submission = Submission { request, guide, sink, at: Instant::now() };
+        let sent = self.commands.send(Command::Submit(Box::new(submission)));
+        sent.map_err(|_| Refused::Draining)?;
         Ok(stream)
+    }
+}
+
+impl EngineClient for LocalEngine {
+    fn submit(&self, request: Request) -> BoxFuture<'_, Result<OutputStream, Refused>> {
+        self.queue(request).boxed()
     }
 
     fn cancel(&self, id: RequestId) {
@@ -112,48 +171,45 @@ impl EngineClient for LocalEngine {
     }
 
     fn limits(&self) -> Option<EngineLimits> {
-        self.shared.limits.get().copied()
+        self.shared.serving.get().map(|serving| serving.limits)
+    }
+
+    fn take_iterations(&self) -> BoxFuture<'_, Vec<IterationStats>> {
+        let serving = self.shared.serving();
+        let rows = serving.and_then(|serving| serving.request_rows.as_ref());
+        let mut rows = rows.map_or_else(Vec::new, |rows| take_all(rows, |row| row));
+        let kept = serving.and_then(|serving| serving.iterations.as_ref());
+        let mut taken = kept.map_or_else(Vec::new, |kept| take_all(kept, IterationRecord::stats));
+        for stats in &mut taken {
+            let row = rows.iter_mut().find(|(step, _)| *step == stats.iter);
+            stats.request_stats = row.map(|(_, requests)| std::mem::take(requests));
+        }
+        ready(taken).boxed()
+    }
+
+    fn take_kv_events(&self) -> BoxFuture<'_, Vec<KvEvent>> {
+        let kept = self.shared.serving().and_then(|serving| serving.kv_events.as_ref());
+        ready(kept.map_or_else(Vec::new, |kept| take_all(kept, |event| event))).boxed()
     }
 }
 
-/// Refuses what the engine could never run, so that the scheduler need not ask again.
-fn check(request: &Request, limits: &EngineLimits) -> Result<(), Refused> {
-    let prompt = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
-    let max_tokens = request.max_tokens;
-    let invalid = |field, value, allowed| Err(Refused::Invalid { field, value, allowed });
-    let Sampling { temperature, top_p, .. } = request.sampling;
-    if prompt == 0 {
-        return invalid("prompt", "empty".into(), "at least one token is needed".into());
-    }
-    if max_tokens == 0 {
-        return invalid("max_tokens", "0".into(), "at least 1 is needed".into());
-    }
-    if let Some(&token) = request.prompt.iter().find(|&&token| token >= limits.vocab_size) {
-        let allowed = format!("token ids are below {}", limits.vocab_size);
-        return invalid("prompt", format!("token {token}"), allowed);
-    }
-    if !(temperature.is_finite() && temperature > 0.0) {
-        return invalid("temperature", temperature.to_string(), "it must be above 0".into());
-    }
-    if !(top_p > 0.0 && top_p <= 1.0) {
-        return invalid("top_p", top_p.to_string(), "it must be above 0 and at most 1".into());
-    }
-    let all = u64::from(prompt) + u64::from(max_tokens);
-    if all > u64::from(limits.max_seq_len) {
-        return Err(Refused::TooLong { prompt, max_tokens, limit: limits.max_seq_len });
-    }
-    if all > u64::from(limits.kv_cache_tokens) {
-        return Err(Refused::CacheTooSmall { prompt, max_tokens, limit: limits.kv_cache_tokens });
-    }
-    Ok(())
+/// What is in a queue now; what comes meanwhile is left for the next time.
+fn take_all<T, U>(queue: &ArrayQueue<T>, each: impl FnMut(T) -> U) -> Vec<U> {
+    std::iter::from_fn(|| queue.pop()).take(queue.len()).map(each).collect()
 }
 
 impl Shared {
     /// Takes requests from now on, unless the engine is ending already.
-    pub(crate) fn ready(&self, limits: EngineLimits) {
-        self.limits.get_or_init(|| limits);
+    pub(crate) fn ready(&self, serving: Serving) {
+        let set = self.serving.set(serving);
+        debug_assert!(set.is_ok(), "an engine gets ready once");
         let (loading, ready) = (EngineState::Loading as u8, EngineState::Ready as u8);
         let _ = self.state.compare_exchange(loading, ready, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// What clients read; there once the engine is ready.
+    pub(crate) fn serving(&self) -> Option<&Serving> {
+        self.serving.get()
     }
 
     /// One request fewer waits.

@@ -1,9 +1,9 @@
 //! Running plans on one rank: the same on the leader and on every follower.
 
-use shardrun_model::{Backend, Batch, Llama, Span};
+use shardrun_model::{Backend, Batch, BlockCopy, Llama, Span};
 use thiserror::Error;
 
-use crate::plan::{IterationPlan, SequencePlan};
+use crate::plan::{IterationPlan, Rows, SequencePlan};
 
 /// One rank's shard, its cache, and the block tables that plans have built up.
 pub struct Executor<B: Backend> {
@@ -13,12 +13,26 @@ pub struct Executor<B: Backend> {
     tokens_per_block: usize,
     kv_blocks: u32,
     batch: Batch,
+    copies: Vec<BlockCopy>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BlockTable {
     generation: u32,
     blocks: Vec<u32>,
+}
+
+/// What the memory of an [`Executor`] is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecutorLimits {
+    /// Sequences in one iteration.
+    pub max_batch_size: usize,
+    /// Tokens of a sequence.
+    pub max_seq_len: usize,
+    /// Tokens of a block.
+    pub tokens_per_block: usize,
+    /// Blocks of the cache.
+    pub kv_blocks: u32,
 }
 
 /// Why a plan could not be run.
@@ -47,16 +61,22 @@ pub enum ExecuteError<E: std::error::Error + 'static> {
 }
 
 impl<B: Backend> Executor<B> {
-    /// An executor for `max_batch_size` sequences on a cache of `kv_blocks`, which `backend` has.
-    pub fn new(
-        backend: B,
-        model: Llama<B>,
-        max_batch_size: usize,
-        tokens_per_block: usize,
-        kv_blocks: u32,
-    ) -> Self {
-        let tables = (0..max_batch_size).map(|_| BlockTable::default()).collect();
-        Self { backend, model, tables, tokens_per_block, kv_blocks, batch: Batch::default() }
+    /// An executor on a cache that `backend` has made.
+    pub fn new(backend: B, model: Llama<B>, limits: ExecutorLimits) -> Self {
+        let ExecutorLimits { max_batch_size, max_seq_len, tokens_per_block, kv_blocks } = limits;
+        let most = max_seq_len.div_ceil(tokens_per_block);
+        let table = || BlockTable { generation: 0, blocks: Vec::with_capacity(most) };
+        let blocks = Vec::with_capacity(max_batch_size * most);
+        let tables = (0..max_batch_size).map(|_| table()).collect();
+        Self {
+            backend,
+            model,
+            tables,
+            tokens_per_block,
+            kv_blocks,
+            batch: Batch { blocks, ..Batch::default() },
+            copies: Vec::new(),
+        }
     }
 
     /// The model of this rank.
@@ -78,6 +98,9 @@ impl<B: Backend> Executor<B> {
         let step = plan.step;
         self.lay_out(plan)?;
         let failed = |source| ExecuteError::Device { step, source };
+        if !self.copies.is_empty() {
+            self.backend.copy_blocks(&self.copies).map_err(failed)?;
+        }
         if let Some(logits) = self.model.forward(&mut self.backend, &self.batch).map_err(failed)? {
             take(self.backend.read(&logits).map_err(failed)?);
         }
@@ -95,9 +118,11 @@ impl<B: Backend> Executor<B> {
         if let Some(&token) = plan.tokens.iter().find(|&&token| token as usize >= vocab) {
             return Err(refuse("token", token as usize, vocab));
         }
+        self.copies.clear();
+        self.copies.extend(plan.copies.iter().map(|&(from, to)| BlockCopy { from, to }));
         let (mut row, mut new_block) = (0, 0);
-        for &SequencePlan { slot, generation, position, tokens, blocks, sample } in &plan.sequences
-        {
+        for planned in &plan.sequences {
+            let &SequencePlan { slot, generation, position, tokens, .. } = planned;
             let slots = self.tables.len();
             let table =
                 self.tables.get_mut(slot as usize).ok_or(refuse("slot", slot as usize, slots))?;
@@ -105,7 +130,12 @@ impl<B: Backend> Executor<B> {
                 table.generation = generation;
                 table.blocks.clear();
             }
-            let new_end = new_block + blocks as usize;
+            let kept = planned.kept_blocks as usize;
+            if kept > table.blocks.len() {
+                return Err(refuse("known block", kept, table.blocks.len()));
+            }
+            table.blocks.truncate(kept);
+            let new_end = new_block + planned.new_blocks as usize;
             let added = plan.blocks.get(new_block..new_end);
             let added = added.ok_or(refuse("new block", new_end, plan.blocks.len()))?;
             if let Some(&block) = added.iter().find(|&&block| block >= self.kv_blocks) {
@@ -126,8 +156,11 @@ impl<B: Backend> Executor<B> {
             let first = self.batch.blocks.len();
             self.batch.blocks.extend_from_slice(&table.blocks);
             row = rows.end;
-            if sample && !rows.is_empty() {
-                self.batch.sampled.push(rows.end as u32 - 1);
+            let (first_row, end) = (rows.start as u32, rows.end as u32);
+            match planned.logits {
+                Rows::None => {}
+                Rows::Last => self.batch.sampled.extend((first_row..end).last()),
+                Rows::All => self.batch.sampled.extend(first_row..end),
             }
             self.batch.spans.push(Span { rows, position, blocks: first..self.batch.blocks.len() });
         }

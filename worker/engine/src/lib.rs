@@ -4,10 +4,15 @@
 //! [`Executor`] runs plans on one rank's share of the model, whatever the backend. Clients
 //! come in through [`LocalEngine`] only.
 
-mod blocks;
+mod beam;
+mod check;
 mod client;
+mod draw;
 mod executor;
 mod follower;
+mod guide;
+mod iterations;
+mod kv;
 mod leader;
 mod plan;
 mod random;
@@ -15,11 +20,15 @@ mod requests;
 mod sampling;
 mod scheduler;
 
-pub use blocks::{BlockId, BlockPool};
 pub use client::{Inbox, LocalEngine, local_engine};
-pub use executor::{ExecuteError, Executor};
+pub use executor::{ExecuteError, Executor, ExecutorLimits};
 pub use follower::follow;
-pub use leader::{EngineError, Leader, LeaderParts};
-pub use plan::{IterationPlan, Order, SequencePlan, longest_order};
-pub use sampling::Sampler;
-pub use scheduler::{SampleRow, Scheduler, SchedulerLimits, SchedulerStats};
+pub use guide::{GuideError, GuideVocabulary};
+pub use kv::KvCacheConfig;
+pub use leader::{EngineError, Leader, LeaderParts, Records};
+pub use plan::{IterationPlan, Order, Rows, SequencePlan, longest_order};
+pub use sampling::{Candidate, Sampled, Sampler, SequenceView};
+pub use scheduler::{
+    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, Scheduler, SchedulerConfig, SchedulerStats,
+    SequenceRef,
+};

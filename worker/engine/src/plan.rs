@@ -16,6 +16,8 @@ pub enum Order<P = IterationPlan> {
 pub struct IterationPlan {
     /// Counts iterations, from 1.
     pub step: u64,
+    /// Blocks that are copied before anything else, `(from, to)`, in this order.
+    pub copies: Vec<(u32, u32)>,
     /// What each sequence does.
     pub sequences: Vec<SequencePlan>,
     /// Tokens of all sequences, one after the other.
@@ -29,32 +31,48 @@ pub struct IterationPlan {
 pub struct SequencePlan {
     /// Where ranks keep its block table.
     pub slot: u32,
-    /// Which user of the slot this is; a new one starts with an empty block table.
+    /// Which block table of the slot this is; a new one starts empty.
     pub generation: u32,
     /// Position of its first token.
     pub position: u32,
     /// How many of [`IterationPlan::tokens`] are its own.
     pub tokens: u32,
-    /// How many of [`IterationPlan::blocks`] are added to its table.
-    pub blocks: u32,
-    /// Whether the token after its last one is sampled.
-    pub sample: bool,
+    /// Blocks of its table that stay; those after them go.
+    pub kept_blocks: u32,
+    /// How many of [`IterationPlan::blocks`] are then added to its table.
+    pub new_blocks: u32,
+    /// Which of its rows give logits.
+    pub logits: Rows,
+}
+
+/// Some of a sequence's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rows {
+    /// No row.
+    None,
+    /// The last row.
+    Last,
+    /// Every row.
+    All,
 }
 
 impl IterationPlan {
     /// Empties the plan and keeps its memory.
     pub fn clear(&mut self) {
+        self.copies.clear();
         self.sequences.clear();
         self.tokens.clear();
         self.blocks.clear();
     }
 }
 
-/// The longest order in bytes that a deployment with these limits can give.
+/// The longest order in bytes that a deployment with these limits can give: block tables may share
+/// blocks, and are sent anew when beams change places.
 #[must_use]
-pub fn longest_order(max_batch_size: usize, max_num_tokens: usize, kv_blocks: usize) -> usize {
-    // postcard's numbers take 5 bytes at most for 32 bits, 10 for 64; a sequence has five and a flag.
-    64 + max_batch_size * (5 * 5 + 1) + 5 * max_num_tokens + 5 * kv_blocks
+pub fn longest_order(max_batch_size: usize, max_num_tokens: usize, blocks_a_table: usize) -> usize {
+    // postcard's numbers take 5 bytes at most for 32 bits, 10 for 64; a sequence has six and a choice.
+    let sequence = 6 * 5 + 1 + 2 * 5 + 5 * blocks_a_table;
+    64 + max_batch_size * sequence + 5 * max_num_tokens
 }
 
 #[cfg(test)]
@@ -64,19 +82,22 @@ mod tests {
 
     #[test]
     fn the_longest_order_is_long_enough() {
+        const MOST: u32 = u32::MAX;
         let sequence = SequencePlan {
-            slot: u32::MAX,
-            generation: u32::MAX,
-            position: u32::MAX,
-            tokens: u32::MAX,
-            blocks: u32::MAX,
-            sample: true,
+            slot: MOST,
+            generation: MOST,
+            position: MOST,
+            tokens: MOST,
+            kept_blocks: MOST,
+            new_blocks: MOST,
+            logits: Rows::All,
         };
         let order = Order::Run(IterationPlan {
             step: u64::MAX,
+            copies: vec![(MOST, MOST); 7],
             sequences: vec![sequence; 7],
-            tokens: vec![u32::MAX; 300],
-            blocks: vec![u32::MAX; 20],
+            tokens: vec![MOST; 300],
+            blocks: vec![MOST; 7 * 20],
         });
         let bytes = postcard::to_stdvec(&order).unwrap();
         assert!(bytes.len() <= longest_order(7, 300, 20));

@@ -1,5 +1,5 @@
-//! Random numbers that are a pure function of a seed and a position: Philox4x32-10 (Salmon, Moraes,
-//! Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011).
+//! Random numbers that are a pure function of a seed, a sequence and a position: Philox4x32-10
+//! (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011).
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
@@ -17,10 +17,10 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// A number in [0, 1), the same whenever `seed` and `position` are.
-pub(crate) fn uniform(seed: u64, position: u32) -> f64 {
+/// A number in [0, 1), the same whenever `seed`, `sequence` and `position` are.
+pub(crate) fn uniform(seed: u64, sequence: u32, position: u32) -> f64 {
     let key = [seed as u32, (seed >> 32) as u32];
-    let [a, b, ..] = philox([position, 0, 0, 0], key);
+    let [a, b, ..] = philox([position, sequence, 0, 0], key);
     let bits = (u64::from(a) << 32 | u64::from(b)) >> 11;
     bits as f64 / (1u64 << 53) as f64
 }
@@ -40,9 +40,19 @@ mod tests {
 
     #[test]
     fn numbers_spread_over_the_interval() {
-        let numbers = (0..100).flat_map(|seed| (0..1000).map(move |p| uniform(seed, p)));
+        let numbers =
+            (0..100).flat_map(|seed| (0..1000).map(move |p| uniform(seed, seed as u32 % 7, p)));
         let mean = numbers.sum::<f64>() / 100_000.0;
         assert!((mean - 0.5).abs() < 0.005, "{mean}");
-        assert_ne!(uniform(7, 1), uniform(8, 1));
+    }
+
+    #[test]
+    fn seeds_sequences_and_positions_have_numbers_of_their_own() {
+        let number = uniform(7, 0, 1);
+        for other in [uniform(8, 0, 1), uniform(7, 1, 1), uniform(7, 0, 2), uniform(7, 1, 0)] {
+            assert_ne!(number, other);
+        }
+        // A change here changes what every seed gives.
+        assert_eq!([uniform(7, 0, 1), uniform(7, 1, 1)], [0.4069604044303493, 0.23728117792196124]);
     }
 }

@@ -9,7 +9,8 @@ use shardrun_wire::Refused;
 /// One request's entries in the metrics, under the model that the client named.
 pub(crate) struct Account {
     page: Arc<MetricsPage>,
-    model: Model,
+    /// `None` if it is the engine's own, which the engine counts.
+    model: Option<Model>,
     arrived: Instant,
     responded: bool,
 }
@@ -17,6 +18,7 @@ pub(crate) struct Account {
 impl Account {
     /// A request that has just arrived.
     pub(crate) fn open(page: Arc<MetricsPage>, model: Model) -> Self {
+        let model = Some(model).filter(|&model| model != Model::TensorrtLlm);
         Self { page, model, arrived: Instant::now(), responded: false }
     }
 
@@ -29,35 +31,48 @@ impl Account {
             | Refused::CacheTooSmall { .. }
             | Refused::Invalid { .. }
             | Refused::Loading
-            | Refused::Draining => ModelCounter::Refused,
+            | Refused::Draining
+            | Refused::Unreachable { .. } => ModelCounter::Refused,
         };
-        self.page.model(self.model, counter).add(1);
+        self.count(counter, 1);
         self.page.model(Model::TensorrtLlm, counter).add(1);
     }
 
     /// A response goes out; the first one's time counts.
     pub(crate) fn responded(&mut self) {
-        if !self.responded {
+        if let Some(model) = self.model
+            && !self.responded
+        {
             self.responded = true;
-            let histogram = Histogram::FirstResponseUs(self.model);
-            self.page.histogram(histogram).observe(self.age_us());
+            self.page.histogram(Histogram::FirstResponseUs(model)).observe(self.age_us());
         }
     }
 
     /// It ended with all that was asked for.
     pub(crate) fn succeeded(&self) {
-        self.page.model(self.model, ModelCounter::DurationUs).add(self.age_us());
-        self.page.model(self.model, ModelCounter::Succeeded).add(1);
+        self.count(ModelCounter::DurationUs, self.age_us());
+        self.count(ModelCounter::Succeeded, 1);
     }
 
-    /// The engine could not finish it.
+    /// The engine could not finish it, or not in time.
     pub(crate) fn failed(&self) {
-        self.page.model(self.model, ModelCounter::Failed).add(1);
+        self.count(ModelCounter::Failed, 1);
+    }
+
+    /// It waited longer than the queue allows.
+    pub(crate) fn rejected(&self) {
+        self.count(ModelCounter::Rejected, 1);
     }
 
     /// The client left or cancelled.
     pub(crate) fn cancelled(&self) {
-        self.page.model(self.model, ModelCounter::Cancelled).add(1);
+        self.count(ModelCounter::Cancelled, 1);
+    }
+
+    fn count(&self, counter: ModelCounter, n: u64) {
+        if let Some(model) = self.model {
+            self.page.model(model, counter).add(n);
+        }
     }
 
     fn age_us(&self) -> u64 {

@@ -1,21 +1,53 @@
-//! A request in the engine, seen as text that comes piece by piece.
+//! A request in the engine, seen as what its sequences bring, piece by piece.
+
+mod rows;
+mod running;
+mod sequence;
 
 use std::sync::Arc;
 
-use shardrun_wire::{EngineClient, FinishReason, Output, OutputStream, Request, RequestId};
+use futures_util::FutureExt;
+use shardrun_wire::{
+    EngineClient, Finished, Logits, LogitsOf, Output, OutputStream, Request, RequestAccount, Wanted,
+};
 
-use crate::Detokenize;
+pub(crate) use sequence::{Generated, TextReader};
+
 use crate::account::Account;
 use crate::error::ApiError;
-use crate::stop::StopWords;
+use crate::named::Named;
+use rows::Rows;
+use running::Running;
+use sequence::Sequence;
 
 /// A request that the engine runs. Dropped before its end, as when the client leaves, it is
 /// cancelled.
 pub(crate) struct Completion {
     running: Running,
-    /// Taken by the last output.
-    detokenizer: Option<Box<dyn Detokenize>>,
-    stop: StopWords,
+    outputs: OutputStream,
+    /// Was looked at before its turn.
+    held: Option<Output>,
+    sequences: Vec<Sequence>,
+    context: Rows,
+    /// Rows that `context` has before anything else comes.
+    context_rows: u32,
+    wanted: Wanted,
+    wants_account: bool,
+    account: Option<RequestAccount>,
+}
+
+/// What a completion needs beside the engine and the request.
+pub(crate) struct Reader {
+    /// Turns tokens into text; without, there is none.
+    pub(crate) text: Option<TextReader>,
+    /// Size of the vocabulary.
+    pub(crate) vocab_size: u32,
+    /// Whether [`Completion::account`] will be asked for.
+    pub(crate) wants_account: bool,
+    /// Where it is counted.
+    pub(crate) account: Account,
+    /// Its entry under the client's id.
+    pub(crate) named: Option<Named>,
 }
 
 impl Completion {
@@ -23,107 +55,153 @@ impl Completion {
     ///
     /// # Errors
     /// If the engine refuses it.
-    pub(crate) fn start(
+    pub(crate) async fn start(
         engine: &Arc<dyn EngineClient>,
         request: Request,
-        detokenizer: Box<dyn Detokenize>,
-        stop: StopWords,
-        account: Account,
+        reader: Reader,
     ) -> Result<Self, ApiError> {
-        let id = request.id;
-        let outputs = engine.submit(request).inspect_err(|refused| account.refused(refused))?;
-        let running =
-            Running { engine: engine.clone(), id, outputs, seen: 0, account, ended: false };
-        Ok(Self { running, detokenizer: Some(detokenizer), stop })
+        let Reader { text, vocab_size, wants_account, account, named } = reader;
+        let rows = || Rows::new(vocab_size);
+        let wanted = request.wanted;
+        let context_rows = if wanted.context_logits { request.prompt.len() as u32 } else { 0 };
+        let sequences = (0..request.search.sequences())
+            .map(|_| Sequence::new(text.as_ref().map(TextReader::of_a_sequence), rows()))
+            .collect();
+        // Before the engine has it: a client may leave while the engine compiles a guide.
+        let mut running = Running::new(engine.clone(), &request, account, named);
+        let outputs = engine.submit(request).await.map_err(|refused| running.refused(refused))?;
+        Ok(Self {
+            running,
+            outputs,
+            held: None,
+            sequences,
+            context: rows(),
+            context_rows,
+            wanted,
+            wants_account,
+            account: None,
+        })
     }
 
-    /// The text that the next iteration brought, possibly none of it; `None` after the last.
+    /// How many sequences the request has.
+    pub(crate) fn sequences(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// What comes next, and of which sequence: tokens, its end, or both. `None` when all sequences
+    /// have ended.
     ///
     /// # Errors
-    /// If the engine failed; nothing comes after that.
-    pub(crate) async fn next(&mut self) -> Result<Option<String>, ApiError> {
-        let Some(output) = self.running.next().await? else { return Ok(None) };
-        let mut text = String::new();
-        if let Some(detokenizer) = &mut self.detokenizer {
-            text.extend(output.tokens.iter().map(|&token| detokenizer.push(token)));
+    /// If the engine failed or gave up; nothing comes after that.
+    pub(crate) async fn next(&mut self) -> Result<Option<(u32, Generated)>, ApiError> {
+        while !self.running.ended() {
+            let Some(output) = self.output().await else { return Err(self.running.lost()) };
+            let Some(piece) = self.take(output)? else { continue };
+            if self.sequences.iter().all(Sequence::closed) {
+                let generating = self.sequences.iter().any(Sequence::generating);
+                self.running.complete(generating);
+                if generating && self.wants_account {
+                    self.settle().await;
+                }
+            }
+            return Ok(Some(piece));
         }
-        if output.finish.is_some()
-            && let Some(detokenizer) = self.detokenizer.take()
-        {
-            text += &detokenizer.finish();
-        }
-        if self.stop.cut(&mut text) || output.finish.is_some() {
-            self.running.complete(output.finish.is_none());
-        }
-        Ok(Some(text))
+        Ok(None)
+    }
+
+    /// The prompt's logits that have come since the last call.
+    pub(crate) fn context_logits(&mut self) -> Vec<Vec<f32>> {
+        self.context.take()
+    }
+
+    /// Times and blocks, once all sequences have ended.
+    pub(crate) fn account(&self) -> Option<RequestAccount> {
+        self.account
     }
 
     /// A response goes out.
     pub(crate) fn responded(&mut self) {
-        self.running.account.responded();
+        self.running.responded();
     }
-}
 
-/// The engine's side of it: outputs in order, and the certainty that it ends.
-struct Running {
-    engine: Arc<dyn EngineClient>,
-    id: RequestId,
-    outputs: OutputStream,
-    /// Generated tokens received.
-    seen: u32,
-    account: Account,
-    ended: bool,
-}
-
-impl Running {
-    /// The next output, with only tokens that were not seen before; `None` after the end.
-    async fn next(&mut self) -> Result<Option<Output>, ApiError> {
-        if self.ended {
-            return Ok(None);
+    async fn output(&mut self) -> Option<Output> {
+        match self.held.take() {
+            Some(output) => Some(output),
+            None => self.outputs.next().await,
         }
-        let Some(mut output) = self.outputs.recv().await else {
-            return Err(self.fail(ApiError::EngineLost));
+    }
+
+    /// Takes an output in. Gives what a client sees of it, if anything.
+    fn take(&mut self, output: Output) -> Result<Option<(u32, Generated)>, ApiError> {
+        let (number, tokens, mut finished) = match output {
+            Output::Logits(logits) => return self.keep(logits).map(|()| None),
+            Output::Tokens(tokens) => (tokens.sequence, Some(tokens), None),
+            Output::Finished(finished) => (finished.sequence, None, Some(finished)),
         };
-        if output.index > self.seen {
-            return Err(self.fail(ApiError::EngineLost));
-        }
-        let repeated = ((self.seen - output.index) as usize).min(output.tokens.len());
-        output.tokens.drain(..repeated);
-        self.seen += output.tokens.len() as u32;
-        match output.finish {
-            Some(FinishReason::Cancelled) => {
-                self.ended = true;
-                self.account.cancelled();
-                Err(ApiError::Cancelled)
+        let Some(sequence) = self.sequences.get_mut(number as usize) else {
+            return Err(self.running.lost());
+        };
+        let open = !sequence.closed();
+        let mut piece = Generated::default();
+        if let Some(tokens) = tokens {
+            if sequence.push(tokens, self.wanted, &mut piece).is_none() {
+                return Err(self.running.lost());
             }
-            Some(FinishReason::Failed(why)) => Err(self.fail(ApiError::EngineFailed(why))),
-            Some(FinishReason::EndId | FinishReason::Length) | None => Ok(Some(output)),
+            finished = self.finished_at_once(number);
+        }
+        let ended = finished.is_some();
+        if let Some(finished) = finished {
+            self.finish(finished, &mut piece)?;
+        }
+        if self.context.seen() < self.context_rows {
+            return Err(self.running.lost());
+        }
+        let seen = open && (ended || !piece.tokens.is_empty());
+        Ok(seen.then_some((number, piece)))
+    }
+
+    /// The end of a sequence, if it comes right after what came: then both are one piece.
+    fn finished_at_once(&mut self, sequence: u32) -> Option<Finished> {
+        match self.outputs.next().now_or_never().flatten() {
+            Some(Output::Finished(finished)) if finished.sequence == sequence => Some(finished),
+            other => {
+                self.held = other;
+                None
+            }
         }
     }
 
-    /// All that was asked for is there; the engine may still be generating.
-    fn complete(&mut self, generating: bool) {
-        self.ended = true;
-        self.account.succeeded();
-        if generating {
-            self.engine.cancel(self.id);
+    fn finish(&mut self, finished: Finished, piece: &mut Generated) -> Result<(), ApiError> {
+        self.account = self.account.or(finished.account);
+        if let Some(sequence) = self.sequences.get_mut(finished.sequence as usize) {
+            // One that a stop word closed has all that it should, however the engine ends it.
+            if !sequence.closed() {
+                self.running.judge(finished.reason)?;
+            }
+            sequence.finish(piece);
         }
+        Ok(())
     }
 
-    fn fail(&mut self, error: ApiError) -> ApiError {
-        self.ended = true;
-        self.account.failed();
-        // The engine may have gone, or sends what makes no sense.
-        self.engine.cancel(self.id);
-        error
+    fn keep(&mut self, Logits { of, values }: Logits) -> Result<(), ApiError> {
+        let kept = match of {
+            LogitsOf::Context { position } => self.context.add(position, &values),
+            LogitsOf::Generation { sequence, index } => self
+                .sequences
+                .get_mut(sequence as usize)
+                .and_then(|sequence| sequence.rows().add(index, &values)),
+        };
+        kept.ok_or_else(|| self.running.lost())
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.engine.cancel(self.id);
-            self.account.cancelled();
+    /// Waits for the engine's account of a request that was ended by a stop word.
+    async fn settle(&mut self) {
+        while self.account.is_none() {
+            match self.output().await {
+                Some(Output::Finished(finished)) => self.account = finished.account,
+                Some(_) => {}
+                None => return,
+            }
         }
     }
 }

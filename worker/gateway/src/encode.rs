@@ -1,12 +1,12 @@
-//! Tokenising prompts without holding up other requests.
+//! Tokenising text without holding up other requests.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use crate::error::ApiError;
 use crate::state::Ready;
 use crate::{GatewayState, TextModel};
 
-/// Longer prompts are tokenised on a thread of their own, one at a time.
+/// Longer texts are tokenised on a thread of their own, one request at a time.
 const INLINE_BYTES: usize = 16 << 10;
 
 /// More bytes than a token of ordinary text has, by far. A prompt of more than twice this many
@@ -17,42 +17,90 @@ const PROBE_BYTES_PER_TOKEN: usize = 16;
 /// goes on there.
 const PROBE_SLACK_TOKENS: usize = 64;
 
-/// The tokens of a prompt; at least one.
+/// The texts of a request.
+pub(crate) struct Text {
+    pub(crate) prompt: String,
+    /// Never generated.
+    pub(crate) bad_words: Vec<String>,
+    /// What is added to the logits of each of a word's tokens.
+    pub(crate) biased_words: Vec<(String, f32)>,
+}
+
+/// The tokens of a request.
+pub(crate) struct Tokenised {
+    /// At least one.
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) stop_words: Vec<Vec<u32>>,
+    pub(crate) bad_words: Vec<Vec<u32>>,
+    pub(crate) embedding_bias: Vec<(u32, f32)>,
+}
+
+/// The tokens of a request's texts.
 ///
 /// # Errors
-/// If it has none, or clearly more than the context holds; the engine judges closer calls.
+/// If the prompt has none, or clearly more than the context holds; the engine judges closer calls.
 pub(crate) async fn encode(
     state: &GatewayState,
     ready: &Ready,
-    prompt: &Arc<str>,
-) -> Result<Vec<u32>, ApiError> {
+    text: Text,
+) -> Result<Tokenised, ApiError> {
     let limit = ready.limits.max_seq_len;
-    let tokens = if prompt.len() <= INLINE_BYTES {
-        encode_now(&*ready.text, prompt, limit)?
-    } else {
-        let _turn = state.long_prompts().acquire().await.expect("the semaphore is never closed");
-        let (text, prompt) = (ready.text.clone(), prompt.clone());
-        tokio::task::spawn_blocking(move || encode_now(&*text, &prompt, limit))
-            .await
-            .map_err(|_| ApiError::TokenizeFailed)??
-    };
-    if tokens.is_empty() {
-        return Err(ApiError::EmptyPrompt);
+    if text.bytes() <= INLINE_BYTES {
+        return text.tokenise(&*ready.text, limit);
     }
-    Ok(tokens)
+    let _turn = state.long_prompts().acquire().await.expect("the semaphore is never closed");
+    let model = ready.text.clone();
+    tokio::task::spawn_blocking(move || text.tokenise(&*model, limit))
+        .await
+        .map_err(|_| ApiError::TokenizeFailed)?
 }
 
-fn encode_now(text: &dyn TextModel, prompt: &str, limit: u32) -> Result<Vec<u32>, ApiError> {
+impl Text {
+    fn bytes(&self) -> usize {
+        let biased = self.biased_words.iter().map(|(word, _)| word.len());
+        let words = self.bad_words.iter().map(String::len).chain(biased);
+        self.prompt.len() + words.sum::<usize>()
+    }
+
+    fn tokenise(&self, model: &dyn TextModel, limit: u32) -> Result<Tokenised, ApiError> {
+        let prompt = prompt(model, &self.prompt, limit)?;
+        if prompt.is_empty() {
+            return Err(ApiError::EmptyPrompt);
+        }
+        let word = |field: &'static str, word: &str| {
+            model.encode_word(word).map_err(|source| ApiError::Tokenize { field, source })
+        };
+        let mut bad_words = Vec::with_capacity(self.bad_words.len());
+        for bad_word in &self.bad_words {
+            bad_words.push(word("bad_words", bad_word)?);
+        }
+        bad_words.retain(|tokens| !tokens.is_empty());
+        let mut bias = BTreeMap::new();
+        for (biased, weight) in &self.biased_words {
+            for token in word("embedding_bias_words", biased)? {
+                let sum = bias.entry(token).or_insert(0.0_f32);
+                *sum = (*sum + weight).clamp(f32::MIN, f32::MAX);
+            }
+        }
+        let embedding_bias = bias.into_iter().collect();
+        Ok(Tokenised { prompt, stop_words: Vec::new(), bad_words, embedding_bias })
+    }
+}
+
+fn prompt(model: &dyn TextModel, prompt: &str, limit: u32) -> Result<Vec<u32>, ApiError> {
+    let encode = |text| {
+        model.encode(text).map_err(|source| ApiError::Tokenize { field: "text_input", source })
+    };
     let limit_tokens = limit as usize;
     let mut probe = limit_tokens.saturating_mul(PROBE_BYTES_PER_TOKEN);
     if prompt.len() / 2 > probe {
         while !prompt.is_char_boundary(probe) {
             probe -= 1;
         }
-        let tokens = text.encode(&prompt[..probe]).map_err(ApiError::Tokenize)?.len();
+        let tokens = encode(&prompt[..probe])?.len();
         if tokens > limit_tokens + PROBE_SLACK_TOKENS {
             return Err(ApiError::PromptTooLong { bytes: probe, tokens, limit });
         }
     }
-    text.encode(prompt).map_err(ApiError::Tokenize)
+    encode(prompt)
 }

@@ -52,11 +52,13 @@ pub(crate) enum ApiError {
     Unsupported { field: &'static str, value: String, accepted: &'static str },
     #[error(
         "generate expects model to produce exactly 1 response, use generate stream for model that \
-         generates various number of responses (stream is true: expected false)"
+         generates various number of responses ({field} is true: expected false)"
     )]
-    StreamElsewhere,
-    #[error("text_input cannot be tokenised: {0}")]
-    Tokenize(#[source] Box<dyn std::error::Error + Send + Sync>),
+    StreamElsewhere { field: &'static str },
+    #[error("Trying to stop a request but request ID is not provided")]
+    StopWithoutId,
+    #[error("{field} cannot be tokenised: {source}")]
+    Tokenize { field: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error(
         "the first {bytes} bytes of text_input alone have {tokens} tokens: more than the context \
          of {limit} tokens"
@@ -68,6 +70,10 @@ pub(crate) enum ApiError {
     Refused(#[from] Refused),
     #[error("the request was cancelled")]
     Cancelled,
+    #[error("the request was not finished within its timeout of {timeout_us} microseconds")]
+    TimedOut { timeout_us: u128 },
+    #[error("Request timeout expired")]
+    Expired,
     #[error("the engine could not finish the request: {0}")]
     EngineFailed(String),
     #[error("the engine ended before the request was finished")]
@@ -76,7 +82,7 @@ pub(crate) enum ApiError {
     EngineStopped,
     #[error("no random seed could be drawn: {0}")]
     NoSeed(#[source] getrandom::Error),
-    #[error("tokenising text_input failed within the server")]
+    #[error("tokenising failed within the server")]
     TokenizeFailed,
     #[error("collecting the metrics failed within the server")]
     ScrapeFailed,
@@ -104,16 +110,24 @@ impl ApiError {
             | Self::Invalid { .. }
             | Self::BadShape { .. }
             | Self::Unsupported { .. }
-            | Self::StreamElsewhere
-            | Self::Tokenize(_)
+            | Self::StreamElsewhere { .. }
+            | Self::StopWithoutId
+            | Self::Tokenize { .. }
             | Self::PromptTooLong { .. }
             | Self::EmptyPrompt
             | Self::Cancelled
             | Self::Refused(
                 Refused::TooLong { .. } | Refused::CacheTooSmall { .. } | Refused::Invalid { .. },
             ) => StatusCode::BAD_REQUEST,
-            Self::Refused(Refused::QueueFull { .. } | Refused::Loading | Refused::Draining)
+            Self::Refused(
+                Refused::QueueFull { .. }
+                | Refused::Loading
+                | Refused::Draining
+                | Refused::Unreachable { .. },
+            )
+            | Self::Expired
             | Self::EngineStopped => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::EngineFailed(_)
             | Self::EngineLost
             | Self::NoSeed(_)
@@ -121,16 +135,11 @@ impl ApiError {
             | Self::ScrapeFailed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
-
-    /// The body that tells of it.
-    pub(crate) fn body(&self) -> ErrorBody {
-        ErrorBody { error: self.to_string() }
-    }
 }
 
 /// The body of every error.
 #[derive(Serialize)]
-pub(crate) struct ErrorBody {
+struct ErrorBody {
     error: String,
 }
 
@@ -142,7 +151,7 @@ impl IntoResponse for ApiError {
         } else {
             tracing::debug!(error = %self, %status, "a request was refused");
         }
-        let mut response = (status, Json(self.body())).into_response();
+        let mut response = (status, Json(ErrorBody { error: self.to_string() })).into_response();
         if matches!(self, Self::BodyEncoded { .. }) {
             response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }

@@ -1,8 +1,8 @@
 //! The HTTP interface: KServe v2 health and metadata, `generate` and `generate_stream` as Triton
-//! has them, and the metrics' text.
+//! has them, and on a port of their own metrics, iteration statistics and cache events.
 //!
 //! A request is decoded, checked and tokenised here, handed to an [`EngineClient`], and its tokens
-//! come back as text. Nothing here schedules or computes, and what the engine is made of stays
+//! come back as text, or as they are. Nothing here schedules or computes, and what the engine is made of stays
 //! behind that trait.
 //!
 //! [`EngineClient`]: shardrun_wire::EngineClient
@@ -15,7 +15,8 @@ mod error;
 mod generate;
 mod kserve;
 mod listen;
-mod prometheus;
+mod named;
+mod observe;
 mod routes;
 mod serve;
 mod served;

@@ -6,7 +6,7 @@ use axum::serve::ListenerExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::{GatewayError, GatewayState, Listeners, prometheus, routes};
+use crate::{GatewayError, GatewayState, Listeners, observe, routes};
 
 /// Serves until `shutdown` is done, then takes no more connections and returns when the running
 /// responses have been sent: the caller bounds that time. `/metrics` answers to the end.
@@ -21,12 +21,11 @@ pub async fn serve(
     let http = TcpListener::from_std(listeners.http).map_err(GatewayError::Serve)?;
     let metrics = TcpListener::from_std(listeners.metrics).map_err(GatewayError::Serve)?;
     let (answered, all_answered) = oneshot::channel::<()>();
-    let scrapes = axum::serve(metrics, prometheus::router(state.clone())).with_graceful_shutdown(
-        async move {
+    let scrapes =
+        axum::serve(metrics, observe::router(state.clone())).with_graceful_shutdown(async move {
             // Ends by the drop of its sender.
             let _ = all_answered.await;
-        },
-    );
+        });
     let answers = async {
         let router = routes::router(state);
         let result =

@@ -1,4 +1,4 @@
-//! The models that take text, by name and version.
+//! The models that clients know, by name and version.
 
 use std::fmt;
 
@@ -13,18 +13,25 @@ use crate::error::ApiError;
 /// The one version of every model.
 pub(crate) const VERSION: &str = "1";
 
-/// A model that takes text and gives text; both answer alike, and know different inputs.
+/// A model; all of them are the same engine, and know different inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
+    /// Text in, text out.
     Ensemble,
+    /// Text in, text out.
     Bls,
+    /// Tokens in, tokens out.
+    Llm,
 }
 
 impl Served {
+    const ALL: [Self; 3] = [Self::Ensemble, Self::Bls, Self::Llm];
+
     pub(crate) fn model(self) -> Model {
         match self {
             Self::Ensemble => Model::Ensemble,
             Self::Bls => Model::TensorrtLlmBls,
+            Self::Llm => Model::TensorrtLlm,
         }
     }
 
@@ -37,6 +44,7 @@ impl Served {
         match self {
             Self::Ensemble => "ensemble",
             Self::Bls => "python",
+            Self::Llm => "tensorrtllm",
         }
     }
 }
@@ -63,7 +71,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Served {
         let Ok(Path(ModelPath { model, version })) = path else {
             return Err(ApiError::UnknownPath { path: parts.uri.path().to_owned() });
         };
-        let served = [Self::Ensemble, Self::Bls]
+        let served = Self::ALL
             .into_iter()
             .find(|served| served.name() == model)
             .ok_or(ApiError::UnknownModel { model })?;

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::TextModel;
 use crate::error::ApiError;
+use crate::named::NamedRequests;
 
 /// Gives the text of `/metrics`; may block for some milliseconds.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
@@ -34,6 +35,7 @@ struct Shared {
     parts: GatewayParts,
     text: OnceLock<Arc<dyn TextModel>>,
     last_id: AtomicU64,
+    named: NamedRequests,
     /// Long prompts are tokenised one at a time: the cores belong to the ranks.
     long_prompts: Semaphore,
 }
@@ -60,6 +62,7 @@ impl GatewayState {
             parts,
             text: OnceLock::new(),
             last_id: AtomicU64::new(0),
+            named: NamedRequests::default(),
             long_prompts: Semaphore::new(1),
         }))
     }
@@ -104,6 +107,10 @@ impl GatewayState {
 
     pub(crate) fn long_prompts(&self) -> &Semaphore {
         &self.0.long_prompts
+    }
+
+    pub(crate) fn named(&self) -> &NamedRequests {
+        &self.0.named
     }
 
     /// A request id that no request had before.

@@ -13,6 +13,12 @@ pub trait TextModel: Send + Sync + 'static {
     /// If the text cannot be tokenised.
     fn encode(&self, text: &str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>>;
 
+    /// The tokens of a word wherever it stands: nothing is put before them.
+    ///
+    /// # Errors
+    /// If the text cannot be tokenised.
+    fn encode_word(&self, word: &str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>>;
+
     /// The token that ends an answer, unless a request names another.
     fn end_id(&self) -> Option<u32>;
 
@@ -33,6 +39,10 @@ pub trait Detokenize: Send {
 impl TextModel for Tokenizer {
     fn encode(&self, text: &str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>> {
         Ok(Tokenizer::encode(self, text, true)?)
+    }
+
+    fn encode_word(&self, word: &str) -> Result<Vec<u32>, Box<dyn Error + Send + Sync>> {
+        Ok(Tokenizer::encode(self, word, false)?)
     }
 
     fn end_id(&self) -> Option<u32> {

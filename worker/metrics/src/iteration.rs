@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-const FIELDS: usize = 14;
+const FIELDS: usize = 18;
 /// The sequence word and the fields.
 pub(crate) const RECORD_WORDS: usize = 1 + FIELDS;
 /// How long a reader tries before it takes a torn record as it is: its writer died inside it.
@@ -30,16 +30,24 @@ pub struct Iteration {
     pub paused_requests: u64,
     /// Prompt tokens in this iteration.
     pub context_tokens: u64,
+    /// Tokens generated in this iteration, of all sequences.
+    pub generation_tokens: u64,
+    /// Places of a static batch that nobody uses.
+    pub empty_slots: u64,
     /// Blocks of the KV cache.
     pub kv_blocks_max: u64,
     /// Blocks that nobody holds.
     pub kv_blocks_free: u64,
     /// Blocks that requests hold.
     pub kv_blocks_used: u64,
-    /// Blocks found in the cache instead of computed, since the start.
+    /// Whole blocks of prompts found in the cache instead of computed, since the start.
     pub kv_blocks_reused: u64,
+    /// Whole blocks of prompts looked for in the cache in vain, since the start.
+    pub kv_blocks_missed: u64,
     /// Tokens in one block.
     pub tokens_per_kv_block: u64,
+    /// Whether requests run in static batches instead of joining whenever there is room.
+    pub static_batching: bool,
 }
 
 impl Iteration {
@@ -54,11 +62,15 @@ impl Iteration {
             self.waiting_requests,
             self.paused_requests,
             self.context_tokens,
+            self.generation_tokens,
+            self.empty_slots,
             self.kv_blocks_max,
             self.kv_blocks_free,
             self.kv_blocks_used,
             self.kv_blocks_reused,
+            self.kv_blocks_missed,
             self.tokens_per_kv_block,
+            self.static_batching.into(),
         ]
     }
 
@@ -73,11 +85,15 @@ impl Iteration {
             waiting_requests,
             paused_requests,
             context_tokens,
+            generation_tokens,
+            empty_slots,
             kv_blocks_max,
             kv_blocks_free,
             kv_blocks_used,
             kv_blocks_reused,
+            kv_blocks_missed,
             tokens_per_kv_block,
+            static_batching,
         ] = words;
         Self {
             timestamp_us,
@@ -89,11 +105,15 @@ impl Iteration {
             waiting_requests,
             paused_requests,
             context_tokens,
+            generation_tokens,
+            empty_slots,
             kv_blocks_max,
             kv_blocks_free,
             kv_blocks_used,
             kv_blocks_reused,
+            kv_blocks_missed,
             tokens_per_kv_block,
+            static_batching: static_batching != 0,
         }
     }
 }
@@ -154,10 +174,14 @@ mod tests {
         for (i, number) in numbers.iter_mut().enumerate() {
             *number = 100 + i as u64;
         }
-        let iteration = Iteration::from_words(numbers);
-        assert_eq!((iteration.timestamp_us, iteration.tokens_per_kv_block), (100, 113));
-        write(&words, &iteration);
-        assert_eq!(read(&words), Some(iteration));
+        for static_batching in [false, true] {
+            numbers[FIELDS - 1] = static_batching.into();
+            let iteration = Iteration::from_words(numbers);
+            assert_eq!((iteration.timestamp_us, iteration.tokens_per_kv_block), (100, 116));
+            assert_eq!(iteration.static_batching, static_batching);
+            write(&words, &iteration);
+            assert_eq!(read(&words), Some(iteration));
+        }
     }
 
     #[test]
@@ -178,6 +202,8 @@ mod tests {
             while last < rounds {
                 let Some(iteration) = read(&words) else { continue };
                 let numbers = iteration.to_words();
+                // All but the last, which is only ever 0 or 1.
+                let numbers = &numbers[..FIELDS - 1];
                 assert!(numbers.iter().all(|&number| number == numbers[0]), "{numbers:?}");
                 assert!(numbers[0] >= last);
                 last = numbers[0];

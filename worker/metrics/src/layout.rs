@@ -13,6 +13,10 @@ pub enum Counter {
     PromptTokens,
     /// Tokens that were sampled. Leader.
     GenerationTokens,
+    /// Prompt tokens found in the cache instead of computed, parts of blocks included. Leader.
+    KvReusedTokens,
+    /// How often a request that ran lost its blocks to others. Leader.
+    PausedRequests,
     /// Iterations executed. Every rank.
     Iterations,
     /// Microseconds spent in forward passes. Every rank.
@@ -73,7 +77,7 @@ impl Model {
     }
 }
 
-/// What is counted per model. A request adds one to exactly one of the first five.
+/// What is counted per model. A request adds one to exactly one of the first six.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelCounter {
     /// Requests that ended with all that was asked for.
@@ -86,6 +90,8 @@ pub enum ModelCounter {
     Failed,
     /// Requests refused for another reason, such as a prompt beyond the context.
     Refused,
+    /// Requests whose time was over, while they waited or while they ran.
+    TimedOut,
     /// Microseconds from arrival to the last token, of the requests that succeeded.
     DurationUs,
     /// Microseconds from submission until an iteration first had the request in it. Engine.
@@ -107,18 +113,38 @@ pub enum Histogram {
     InputTokens,
     /// Generated tokens of each finished request. Engine.
     OutputTokens,
+    /// Microseconds from submission until an iteration first had the request in it. Leader.
+    QueueUs,
+    /// Microseconds from submission to a request's first token. Leader.
+    FirstTokenUs,
+    /// Microseconds from one token of a sequence to its next. Leader.
+    InterTokenUs,
+    /// Microseconds of each iteration, planning and sampling included. Leader.
+    IterationUs,
     /// Microseconds from a request's arrival to its first response.
     FirstResponseUs(Model),
 }
 
 const TOKEN_BOUNDS: &[u64] = &[10, 50, 100, 500, 1000];
 const FIRST_RESPONSE_BOUNDS_US: &[u64] = &[100_000, 500_000, 2_000_000, 5_000_000];
+/// Of what a request waits for once: 1 ms to 60 s.
+const WAIT_BOUNDS_US: &[u64] = &[
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000,
+    5_000_000, 10_000_000, 20_000_000, 60_000_000,
+];
+/// Of what happens with every token: 1 ms to 60 s, finer where tokens usually come.
+const STEP_BOUNDS_US: &[u64] = &[
+    1_000, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000, 50_000, 70_000, 100_000,
+    150_000, 200_000, 300_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 60_000_000,
+];
 
 impl Histogram {
     /// Upper ends of the buckets, which they include; one more bucket holds the rest.
     pub(crate) fn bounds(self) -> &'static [u64] {
         match self {
             Self::InputTokens | Self::OutputTokens => TOKEN_BOUNDS,
+            Self::QueueUs | Self::FirstTokenUs => WAIT_BOUNDS_US,
+            Self::InterTokenUs | Self::IterationUs => STEP_BOUNDS_US,
             Self::FirstResponseUs(_) => FIRST_RESPONSE_BOUNDS_US,
         }
     }
@@ -126,14 +152,21 @@ impl Histogram {
     pub(crate) fn word(self) -> usize {
         let first =
             ModelCounter::Succeeded.word(Model::Ensemble) + Model::ALL.len() * ModelCounter::COUNT;
-        let tokens = words_of(TOKEN_BOUNDS);
-        match self {
-            Self::InputTokens => first,
-            Self::OutputTokens => first + tokens,
+        let waits = 2 * words_of(TOKEN_BOUNDS);
+        let steps = waits + 2 * words_of(WAIT_BOUNDS_US);
+        let responses = steps + 2 * words_of(STEP_BOUNDS_US);
+        let offset = match self {
+            Self::InputTokens => 0,
+            Self::OutputTokens => words_of(TOKEN_BOUNDS),
+            Self::QueueUs => waits,
+            Self::FirstTokenUs => waits + words_of(WAIT_BOUNDS_US),
+            Self::InterTokenUs => steps,
+            Self::IterationUs => steps + words_of(STEP_BOUNDS_US),
             Self::FirstResponseUs(model) => {
-                first + 2 * tokens + model as usize * words_of(FIRST_RESPONSE_BOUNDS_US)
+                responses + model as usize * words_of(FIRST_RESPONSE_BOUNDS_US)
             }
-        }
+        };
+        first + offset
     }
 
     /// Words of this histogram: its buckets, the last one, the sum.
@@ -163,6 +196,8 @@ mod tests {
             [
                 Counter::PromptTokens,
                 Counter::GenerationTokens,
+                Counter::KvReusedTokens,
+                Counter::PausedRequests,
                 Counter::Iterations,
                 Counter::BusyUs,
             ]
@@ -171,15 +206,30 @@ mod tests {
         words.extend([Gauge::LoadUs, Gauge::WeightBytes, Gauge::KvCacheBytes].map(Gauge::word));
         for model in Model::ALL {
             use ModelCounter::*;
-            let counters = [Succeeded, Rejected, Cancelled, Failed, Refused, DurationUs, QueueUs];
+            let counters =
+                [Succeeded, Rejected, Cancelled, Failed, Refused, TimedOut, DurationUs, QueueUs];
             words.extend(counters.map(|counter| counter.word(model)));
         }
-        let histograms = [Histogram::InputTokens, Histogram::OutputTokens]
-            .into_iter()
-            .chain(Model::ALL.map(Histogram::FirstResponseUs));
+        let of_the_engine = [
+            Histogram::InputTokens,
+            Histogram::OutputTokens,
+            Histogram::QueueUs,
+            Histogram::FirstTokenUs,
+            Histogram::InterTokenUs,
+            Histogram::IterationUs,
+        ];
+        let histograms =
+            of_the_engine.into_iter().chain(Model::ALL.map(Histogram::FirstResponseUs));
         for histogram in histograms {
             words.extend(histogram.word()..histogram.word() + histogram.words());
         }
         assert_eq!(words, (0..page_words()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn bounds_rise() {
+        for bounds in [TOKEN_BOUNDS, FIRST_RESPONSE_BOUNDS_US, WAIT_BOUNDS_US, STEP_BOUNDS_US] {
+            assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
+        }
     }
 }

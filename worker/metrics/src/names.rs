@@ -71,9 +71,11 @@ pub const LLM_REQUESTS: Family = gauge("nv_trt_llm_request_metrics", "TRT LLM re
 /// Blocks of the KV cache.
 pub const LLM_KV_BLOCKS: Family =
     gauge("nv_trt_llm_kv_cache_block_metrics", "TRT LLM KV cache block metrics");
-/// What the latest iteration held.
+/// What the latest iteration held, with in-flight batching.
 pub const LLM_INFLIGHT: Family =
     gauge("nv_trt_llm_inflight_batcher_metrics", "TRT LLM inflight_batcher-specific metrics");
+/// The same with static batches.
+pub const LLM_STATIC: Family = gauge("nv_trt_llm_v1_metrics", "TRT LLM v1-specific metrics");
 /// When the latest iteration was, and its number.
 pub const LLM_GENERAL: Family = gauge("nv_trt_llm_general_metrics", "General TRT LLM metrics");
 /// Tokens of the prompts.
@@ -86,6 +88,49 @@ pub const PROMPT_TOKENS: Family = counter("shardrun_prompt_tokens_total", "Promp
 /// Tokens generated.
 pub const GENERATION_TOKENS: Family =
     counter("shardrun_generation_tokens_total", "Tokens generated");
+/// Requests whose time was over.
+pub const TIMED_OUT: Family = counter(
+    "shardrun_requests_timed_out_total",
+    "Requests whose time was over, while they waited or while they ran",
+);
+/// Requests that lost their blocks to others.
+pub const PAUSED_REQUESTS: Family = counter(
+    "shardrun_paused_requests_total",
+    "Times that a running request lost its KV blocks to others",
+);
+/// Blocks found in the cache.
+pub const KV_REUSED_BLOCKS: Family = counter(
+    "shardrun_kv_cache_reused_blocks_total",
+    "Whole blocks of prompts found in the KV cache instead of computed",
+);
+/// Blocks looked for in vain.
+pub const KV_MISSED_BLOCKS: Family = counter(
+    "shardrun_kv_cache_missed_blocks_total",
+    "Whole blocks of prompts looked for in the KV cache in vain",
+);
+/// Tokens found in the cache.
+pub const KV_REUSED_TOKENS: Family = counter(
+    "shardrun_kv_cache_reused_tokens_total",
+    "Prompt tokens found in the KV cache instead of computed",
+);
+/// From submission to the first iteration.
+pub const QUEUE: Family = histogram(
+    "shardrun_queue_seconds",
+    "Time from a request's submission to its first iteration, in seconds",
+);
+/// From submission to the first token.
+pub const FIRST_TOKEN: Family = histogram(
+    "shardrun_time_to_first_token_seconds",
+    "Time from a request's submission to its first token, in seconds",
+);
+/// From one token to the next.
+pub const INTER_TOKEN: Family = histogram(
+    "shardrun_inter_token_seconds",
+    "Time from one token of a sequence to its next, in seconds",
+);
+/// Of one iteration.
+pub const ITERATION: Family =
+    histogram("shardrun_iteration_seconds", "Time of an iteration, in seconds");
 /// A rank's time to load.
 pub const RANK_LOAD: Family =
     gauge("shardrun_rank_load_seconds", "Time this rank took to load its shard, in seconds");

@@ -36,7 +36,8 @@ pub fn render(pages: &[PageOf]) -> String {
     if let Some((_, iteration, page)) = leader {
         engine(&mut text, &iteration, page.counter(Counter::Iterations).get());
     }
-    tokens(&mut text, pages);
+    totals(&mut text, pages);
+    times(&mut text, pages);
     ranks(&mut text, pages);
     text.encode()
 }
@@ -53,18 +54,20 @@ fn models(text: &mut Exposition, pages: &[PageOf]) {
         return;
     }
     text.add(&names::REQUEST_SUCCESS, per_model(ModelCounter::Succeeded));
-    let reasons = [
-        ("REJECTED", ModelCounter::Rejected),
-        ("CANCELED", ModelCounter::Cancelled),
-        ("BACKEND", ModelCounter::Failed),
-        ("OTHER", ModelCounter::Refused),
+    let reasons: [(_, &[ModelCounter]); 4] = [
+        ("REJECTED", &[ModelCounter::Rejected]),
+        ("CANCELED", &[ModelCounter::Cancelled]),
+        ("BACKEND", &[ModelCounter::Failed]),
+        ("OTHER", &[ModelCounter::Refused, ModelCounter::TimedOut]),
     ];
     let failures = Model::ALL.iter().flat_map(|&model| {
-        reasons.map(|(reason, counter)| {
-            Sample::new(total(model, counter) as f64).model(model).label("reason", reason)
+        reasons.map(|(reason, counters)| {
+            let count: u64 = counters.iter().map(|&counter| total(model, counter)).sum();
+            Sample::new(count as f64).model(model).label("reason", reason)
         })
     });
     text.add(&names::REQUEST_FAILURE, failures.collect());
+    text.add(&names::TIMED_OUT, per_model(ModelCounter::TimedOut));
     text.add(&names::INFERENCE_COUNT, per_model(ModelCounter::Succeeded));
     text.add(&names::EXEC_COUNT, per_model(ModelCounter::Succeeded));
     text.add(&names::REQUEST_DURATION, per_model(ModelCounter::DurationUs));
@@ -112,19 +115,38 @@ fn engine(text: &mut Exposition, iteration: &Iteration, iterations: u64) {
         ("fraction", fraction),
     ];
     text.add(&names::LLM_KV_BLOCKS, by("kv_cache_block_type", &blocks));
-    let inflight = [
-        ("total_context_tokens", iteration.context_tokens as f64),
-        ("generation_requests", iteration.generation_requests as f64),
-        ("paused_requests", iteration.paused_requests as f64),
-    ];
-    text.add(&names::LLM_INFLIGHT, by("inflight_batcher_specific_metric", &inflight));
+    let context_tokens = ("total_context_tokens", iteration.context_tokens as f64);
+    if iteration.static_batching {
+        let batch = [
+            context_tokens,
+            ("total_generation_tokens", iteration.generation_tokens as f64),
+            ("empty_generation_slots", iteration.empty_slots as f64),
+        ];
+        text.add(&names::LLM_STATIC, by("v1_specific_metric", &batch));
+    } else {
+        let inflight = [
+            context_tokens,
+            ("generation_requests", iteration.generation_requests as f64),
+            // There is one micro-batch.
+            ("micro_batch_id", 0.0),
+            ("paused_requests", iteration.paused_requests as f64),
+        ];
+        text.add(&names::LLM_INFLIGHT, by("inflight_batcher_specific_metric", &inflight));
+    }
     let general =
         [("timestamp", iteration.timestamp_us as f64), ("iteration_counter", iterations as f64)];
     text.add(&names::LLM_GENERAL, by("general_type", &general));
+    let looked_for = [
+        (&names::KV_REUSED_BLOCKS, iteration.kv_blocks_reused),
+        (&names::KV_MISSED_BLOCKS, iteration.kv_blocks_missed),
+    ];
+    for (family, blocks) in looked_for {
+        text.add(family, vec![Sample::new(blocks as f64).model(Model::TensorrtLlm)]);
+    }
 }
 
-/// Tokens in and out, over all requests.
-fn tokens(text: &mut Exposition, pages: &[PageOf]) {
+/// What the engine has counted over all requests.
+fn totals(text: &mut Exposition, pages: &[PageOf]) {
     if pages.is_empty() {
         return;
     }
@@ -141,10 +163,29 @@ fn tokens(text: &mut Exposition, pages: &[PageOf]) {
     let totals = [
         (&names::PROMPT_TOKENS, Counter::PromptTokens),
         (&names::GENERATION_TOKENS, Counter::GenerationTokens),
+        (&names::KV_REUSED_TOKENS, Counter::KvReusedTokens),
+        (&names::PAUSED_REQUESTS, Counter::PausedRequests),
     ];
     for (family, counter) in totals {
         let total: u64 = pages.iter().map(|of| of.page.counter(counter).get()).sum();
         text.add(family, vec![Sample::new(total as f64).model(Model::TensorrtLlm)]);
+    }
+}
+
+/// How long things took in the engine.
+fn times(text: &mut Exposition, pages: &[PageOf]) {
+    if pages.is_empty() {
+        return;
+    }
+    let times = [
+        (&names::QUEUE, Histogram::QueueUs),
+        (&names::FIRST_TOKEN, Histogram::FirstTokenUs),
+        (&names::INTER_TOKEN, Histogram::InterTokenUs),
+        (&names::ITERATION, Histogram::IterationUs),
+    ];
+    for (family, histogram) in times {
+        let total = HistogramTotal::of(pages, histogram, 1e6);
+        text.add(family, vec![Sample::new(total).model(Model::TensorrtLlm)]);
     }
 }
 

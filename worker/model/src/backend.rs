@@ -1,10 +1,11 @@
 //! The operations that architectures are written in, and that a device implements.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use shardrun_files::MatrixView;
 
-use crate::Batch;
+use crate::{Batch, BlockCopy, CacheShape};
 
 /// A device that runs one rank's share of a model.
 ///
@@ -45,6 +46,13 @@ pub trait Backend {
     /// If the device has no memory for it.
     fn allocate_cache(&mut self, shape: CacheShape) -> Result<(), Self::Error>;
 
+    /// Copies blocks of the cache, one after the other in this order: a block may be written by one
+    /// copy and read by a later one.
+    ///
+    /// # Errors
+    /// If a block is beyond the cache, or the device failed.
+    fn copy_blocks(&mut self, copies: &[BlockCopy]) -> Result<(), Self::Error>;
+
     /// Takes in what the following operations work on: one call per iteration.
     ///
     /// # Errors
@@ -81,8 +89,9 @@ pub trait Backend {
 
     /// Causal attention over the paged cache. `qkv` is `[tokens, (query + 2 * kv heads) * head_dim]`,
     /// queries first, then keys, then values. Rotates queries and keys, stores keys and
-    /// values at the batch's places in the cache of `layer`, then reads all of them back
-    /// from there. Gives `[tokens, query heads * head_dim]`.
+    /// values at the batch's places in the cache of `layer`, then reads them back from there: with
+    /// a `window`, a token sees itself and the `window - 1` tokens before it, and blocks
+    /// that are out of every row's window are not read. Gives `[tokens, query heads * head_dim]`.
     ///
     /// # Errors
     /// If the device failed.
@@ -92,6 +101,7 @@ pub trait Backend {
         qkv: Self::Tensor,
         heads: &HeadShard,
         rope: &Rope,
+        window: Option<NonZeroUsize>,
     ) -> Result<Self::Operand, Self::Error>;
 
     /// `silu(gate) * up`, where a row of `gate_up` holds all gates, then all ups.
@@ -138,38 +148,6 @@ pub trait Backend {
     /// # Errors
     /// If the device failed.
     fn read<'a>(&'a mut self, x: &'a Self::Tensor) -> Result<&'a [f32], Self::Error>;
-}
-
-/// The size of one rank's cache of keys and values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheShape {
-    /// Layers that this rank holds.
-    pub layers: usize,
-    /// KV heads that this rank holds.
-    pub kv_heads: usize,
-    /// Elements of one head.
-    pub head_dim: usize,
-    /// Blocks in the cache.
-    pub blocks: usize,
-    /// Tokens in one block, a power of two.
-    pub tokens_per_block: usize,
-}
-
-impl CacheShape {
-    /// Bytes of the cache, keys and values, with elements of `element_bytes`; `None` on overflow.
-    #[must_use]
-    pub fn bytes(&self, element_bytes: usize) -> Option<usize> {
-        [
-            self.layers,
-            self.kv_heads,
-            self.head_dim,
-            self.blocks,
-            self.tokens_per_block,
-            element_bytes,
-        ]
-        .iter()
-        .try_fold(2usize, |bytes, &factor| bytes.checked_mul(factor))
-    }
 }
 
 /// The attention heads of one rank.

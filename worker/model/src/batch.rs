@@ -45,3 +45,12 @@ impl Batch {
         self.sampled.clear();
     }
 }
+
+/// A block of the cache, all layers and heads of it, that is copied to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCopy {
+    /// The block that is read.
+    pub from: u32,
+    /// The block that is written.
+    pub to: u32,
+}

@@ -1,5 +1,7 @@
 //! The dimensions of a model, read from its file and checked.
 
+use std::num::NonZeroUsize;
+
 use shardrun_files::{FileError, Gguf};
 use thiserror::Error;
 
@@ -28,6 +30,9 @@ pub struct ModelConfig {
     pub norm_epsilon: f32,
     /// The rotary embedding.
     pub rope: Rope,
+    /// How many tokens back attention sees, the own one included: repeated over the layers, `None` for
+    /// all. Empty for all in every layer.
+    pub attention_windows: Vec<Option<NonZeroUsize>>,
 }
 
 /// A model file whose dimensions don't make a model that can be run.
@@ -59,6 +64,23 @@ pub enum ConfigError {
 }
 
 impl ModelConfig {
+    /// How many tokens back the attention of `layer` sees; `None` for all.
+    #[must_use]
+    pub fn attention_window(&self, layer: usize) -> Option<NonZeroUsize> {
+        let windows = &self.attention_windows;
+        windows.get(layer.checked_rem(windows.len())?).copied().flatten()
+    }
+
+    /// The positions that some layer still sees from the next one; `None` for all.
+    #[must_use]
+    pub fn widest_attention_window(&self) -> Option<NonZeroUsize> {
+        let widest = (0..self.layers).map(|layer| self.attention_window(layer)).max_by_key(|w| {
+            // No window is the widest.
+            w.map_or(usize::MAX, NonZeroUsize::get)
+        });
+        widest.flatten()
+    }
+
     /// Reads the dimensions of a llama model.
     ///
     /// # Errors
@@ -165,6 +187,52 @@ impl ModelConfig {
             vocab: file.matrix("token_embd.weight")?.rows(),
             norm_epsilon,
             rope: Rope { theta, dims },
+            attention_windows: Vec::new(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model of seven layers with these windows, 0 for none.
+    fn model(windows: &[usize]) -> ModelConfig {
+        ModelConfig {
+            layers: 7,
+            hidden: 8,
+            ffn: 32,
+            query_heads: 1,
+            kv_heads: 1,
+            head_dim: 8,
+            context_len: 64,
+            vocab: 10,
+            norm_epsilon: 1e-5,
+            rope: Rope { theta: 1e4, dims: 8 },
+            attention_windows: windows.iter().map(|&tokens| NonZeroUsize::new(tokens)).collect(),
+        }
+    }
+
+    fn of_layers(windows: &[usize]) -> Vec<usize> {
+        let model = model(windows);
+        let window = |layer| model.attention_window(layer).map_or(0, NonZeroUsize::get);
+        (0..model.layers).map(window).collect()
+    }
+
+    #[test]
+    fn windows_are_repeated_over_the_layers() {
+        assert_eq!(of_layers(&[]), [0; 7]);
+        assert_eq!(of_layers(&[9]), [9; 7]);
+        assert_eq!(of_layers(&[4, 0, 6]), [4, 0, 6, 4, 0, 6, 4]);
+    }
+
+    #[test]
+    fn the_widest_window_is_that_of_a_layer_that_is_there() {
+        let widest = |windows: &[usize]| model(windows).widest_attention_window();
+        assert_eq!(widest(&[]), None);
+        assert_eq!(widest(&[4, 6, 5]), NonZeroUsize::new(6));
+        assert_eq!(widest(&[4, 0, 6]), None);
+        // The eighth would be an eighth layer's.
+        assert_eq!(widest(&[1, 2, 3, 4, 3, 2, 1, 0]), NonZeroUsize::new(4));
     }
 }

@@ -5,12 +5,14 @@
 
 mod backend;
 mod batch;
+mod cache;
 mod config;
 mod llama;
 mod shard;
 
-pub use backend::{Backend, CacheShape, HeadShard, Rope};
-pub use batch::{Batch, Span};
+pub use backend::{Backend, HeadShard, Rope};
+pub use batch::{Batch, BlockCopy, Span};
+pub use cache::{CacheShape, CacheType};
 pub use config::{ConfigError, ModelConfig};
 pub use llama::{Llama, LoadError};
 pub use shard::{Shard, ShardError};

@@ -1,5 +1,8 @@
 //! The llama architecture (Touvron et al., 2023): SmolLM2 and its relatives.
 
+#[cfg(test)]
+mod tests;
+
 use shardrun_files::{FileError, Gguf, MatrixView, Misaligned};
 use thiserror::Error;
 
@@ -146,7 +149,8 @@ impl<B: Backend> Llama<B> {
         for (index, layer) in self.layers.iter().enumerate() {
             let h = backend.rms_norm(&x, &layer.attention_norm, epsilon)?;
             let qkv = backend.linear(&h, &layer.qkv)?;
-            let a = backend.attention(index, qkv, &self.shard.heads, &self.config.rope)?;
+            let window = self.config.attention_window(index);
+            let a = backend.attention(index, qkv, &self.shard.heads, &self.config.rope, window)?;
             let a = backend.linear(&a, &layer.attention_output)?;
             x = backend.all_reduce_add(x, a)?;
 

@@ -113,6 +113,7 @@ mod tests {
             vocab: 49152,
             norm_epsilon: 1e-5,
             rope: Rope { theta: 1e5, dims: 64 },
+            attention_windows: Vec::new(),
         }
     }
 

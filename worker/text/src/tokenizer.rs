@@ -134,8 +134,10 @@ impl Tokenizer {
         Detokenizer::new(Arc::clone(self), skip_special)
     }
 
-    /// What a token adds to the text.
-    pub(crate) fn bytes(&self, id: u32, skip_special: bool) -> &[u8] {
+    /// What a token adds to the text: nothing, for an id beyond the vocabulary. With
+    /// `skip_special`, so do control tokens.
+    #[must_use]
+    pub fn bytes(&self, id: u32, skip_special: bool) -> &[u8] {
         if skip_special && self.vocabulary.kind(id) == TokenKind::Control {
             return &[];
         }

@@ -1,23 +1,18 @@
 //! How a gateway reaches an engine, whatever lies between them.
 
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::{Output, Request, RequestId};
-
-/// The outputs of one request, in order; ends after the output that has a finish reason.
-///
-/// Unbounded in type, but never holds more than the request's `max_tokens` and one: a slow reader
-/// keeps its own tokens waiting and nobody else's.
-pub type OutputStream = UnboundedReceiver<Output>;
+use crate::{IterationStats, KvEvent, OutputStream, Request, RequestId};
 
 /// Hands requests to an engine.
 pub trait EngineClient: Send + Sync + 'static {
-    /// Queues `request`.
+    /// Queues `request`. The engine compiles its guide first, which may take some milliseconds.
     ///
     /// # Errors
     /// [`Refused`] if the engine will never run it; nothing was queued then.
-    fn submit(&self, request: Request) -> Result<OutputStream, Refused>;
+    fn submit(&self, request: Request) -> BoxFuture<'_, Result<OutputStream, Refused>>;
 
     /// Ends a request early: its blocks are free in the next iteration. Unknown ids are ignored,
     /// since the request may just have ended.
@@ -28,10 +23,17 @@ pub trait EngineClient: Send + Sync + 'static {
 
     /// What the engine can hold; `None` while it loads.
     fn limits(&self) -> Option<EngineLimits>;
+
+    /// The iterations since the last call, oldest first, as far as the engine keeps them. Several
+    /// callers share them.
+    fn take_iterations(&self) -> BoxFuture<'_, Vec<IterationStats>>;
+
+    /// What happened to cached blocks since the last call, oldest first. Several callers share it.
+    fn take_kv_events(&self) -> BoxFuture<'_, Vec<KvEvent>>;
 }
 
 /// The stages of an engine's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EngineState {
     /// Weights are being read.
     Loading,
@@ -44,7 +46,7 @@ pub enum EngineState {
 }
 
 /// What one engine can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineLimits {
     /// Prompt and generated tokens of one request.
     pub max_seq_len: u32,
@@ -54,10 +56,16 @@ pub struct EngineLimits {
     pub max_queue_size: u32,
     /// Size of the vocabulary: token ids are below it.
     pub vocab_size: u32,
+    /// Sequences in one iteration, so of one request, too.
+    pub max_batch_size: u32,
+    /// Beams of one request.
+    pub max_beam_width: u32,
+    /// Rows of logits that one request may ask for, of its prompt and all its sequences.
+    pub max_logits_rows: u32,
 }
 
 /// Why an engine will not run a request.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refused {
     /// Too many wait already.
     #[error("Maximum queue size of {limit} has been reached, please try again later")]
@@ -68,7 +76,7 @@ pub enum Refused {
     /// Prompt and output together exceed the sequence length.
     #[error(
         "the prompt has {prompt} tokens and max_tokens is {max_tokens}: together {over} more than the context of {limit} tokens",
-        over = u64::from(*prompt) + u64::from(*max_tokens) - u64::from(*limit)
+        over = (u64::from(*prompt) + u64::from(*max_tokens)).saturating_sub(u64::from(*limit))
     )]
     TooLong {
         /// Tokens of the prompt.
@@ -80,22 +88,28 @@ pub enum Refused {
     },
     /// The request needs more KV cache than there is.
     #[error(
-        "the prompt has {prompt} tokens and max_tokens is {max_tokens}: together {over} more than the whole KV cache of {limit} tokens (kv_cache.max_tokens)",
-        over = u64::from(*prompt) + u64::from(*max_tokens) - u64::from(*limit)
+        "a prompt of {prompt} tokens and {sequences} sequence(s) of max_tokens {max_tokens} need \
+         {needed} tokens of KV cache: {over} more than the whole cache of {limit} tokens \
+         (kv_cache.max_tokens)",
+        over = needed.saturating_sub(u64::from(*limit))
     )]
     CacheTooSmall {
         /// Tokens of the prompt.
         prompt: u32,
         /// Tokens asked for.
         max_tokens: u32,
+        /// Sequences that run side by side: beams, or return sequences.
+        sequences: u32,
+        /// Tokens of cache that this takes, in whole blocks.
+        needed: u64,
         /// Tokens of the whole cache.
         limit: u32,
     },
-    /// A value that no engine can run; the gateway should have refused it.
+    /// A value that this engine can't run.
     #[error("{field} is {value}: {allowed}")]
     Invalid {
         /// Which part of the request.
-        field: &'static str,
+        field: String,
         /// Its value.
         value: String,
         /// What is allowed.
@@ -107,4 +121,10 @@ pub enum Refused {
     /// Ending.
     #[error("the server is shutting down")]
     Draining,
+    /// The engine can't be reached.
+    #[error("the engine can't be reached: {reason}")]
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
 }

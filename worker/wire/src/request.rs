@@ -1,77 +1,109 @@
-//! One request to an engine and what comes back for it.
+//! One request to an engine.
+
+mod guide;
+mod retention;
+mod sampling;
+mod search;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use guide::Guide;
+pub use retention::{RetainedRange, Retention, RetentionPriority};
+pub use sampling::Sampling;
+pub use search::{BeamSearch, Search};
 
 /// Names a request within one engine; drawn by the gateway, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
 /// A tokenised request, checked by the gateway for everything that needs no engine.
+///
+/// What is generated is a pure function of a request and the model: [`Request::resume`] lets
+/// another engine go on where one has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The request's name.
     pub id: RequestId,
     /// Prompt tokens, at least one.
     pub prompt: Vec<u32>,
-    /// Tokens to generate at most, at least one.
+    /// What each sequence had generated when an earlier engine ended; empty for a request that is
+    /// new. Requests that search by beams start over instead.
+    pub resume: Vec<Resumed>,
+    /// Tokens to generate at most, for each sequence, those of `resume` included; at least one.
     pub max_tokens: u32,
-    /// A sampled token of this id ends the request; it is not part of the output.
+    /// A sampled token of this id ends its sequence; it is not part of the output.
     pub end_id: Option<u32>,
+    /// A sequence whose generated tokens end in one of these ends there; they are part of the output.
+    pub stop_words: Vec<Vec<u32>>,
+    /// Runs of tokens that are never generated.
+    pub bad_words: Vec<Vec<u32>>,
+    /// Added to the logits of these tokens.
+    pub embedding_bias: Vec<(u32, f32)>,
+    /// How many sequences there are, and how they come about.
+    pub search: Search,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// What the generated text must be like.
+    pub guide: Option<Guide>,
+    /// What comes back beside tokens.
+    pub wanted: Wanted,
+    /// Requests of higher priority start first; in [0, 1].
+    pub priority: f32,
+    /// Ends the request when it has been in the engine for so long.
+    pub timeout: Option<Duration>,
+    /// How long its blocks stay in the cache after it.
+    pub retention: Retention,
+    /// Blocks are only found by requests with the same salt: tenants can't tell what others asked.
+    pub cache_salt: Option<String>,
 }
 
-/// How the next token is chosen from the logits.
-///
-/// With [`Sampling::greedy`] the most likely token wins (the lowest id on a tie) and the seed is
-/// not read. Otherwise the choice is a pure function of logits, seed and position, so a request
-/// gives the same tokens whatever else runs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// Divides the logits; above zero.
-    pub temperature: f32,
-    /// Keep this many of the most likely tokens; 0 keeps all, 1 is greedy.
-    pub top_k: u32,
-    /// Keep the fewest tokens whose probabilities sum to at least this; in (0, 1].
-    pub top_p: f32,
-    /// Seed of the request's random numbers.
-    pub seed: u64,
-}
+/// The priority of a request that names none.
+pub const DEFAULT_PRIORITY: f32 = 0.5;
 
-impl Sampling {
-    /// The most likely token, always.
-    pub const GREEDY: Self = Self { temperature: 1.0, top_k: 1, top_p: 1.0, seed: 0 };
-
-    /// Whether the choice is the most likely token.
-    #[must_use]
-    pub fn greedy(&self) -> bool {
-        self.top_k == 1
-    }
-}
-
-/// What one iteration brought for one request.
+/// What one sequence had generated before its engine ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Output {
-    /// Which request.
-    pub id: RequestId,
-    /// Position of the first of `tokens` among the request's generated tokens, from 0; a
-    /// receiver drops what it has seen.
-    pub index: u32,
-    /// Generated tokens; none if the iteration only ended the request.
+pub struct Resumed {
+    /// Its tokens so far.
     pub tokens: Vec<u32>,
-    /// Set on the last output of the request.
-    pub finish: Option<FinishReason>,
+    /// Whether it had ended: nothing more is generated for it, and nothing comes back.
+    pub finished: bool,
 }
 
-/// Why a request ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FinishReason {
-    /// The end token was sampled.
-    EndId,
-    /// `max_tokens` were generated.
-    Length,
-    /// The client cancelled or left.
-    Cancelled,
-    /// The engine could not go on; the text says why.
-    Failed(String),
+/// What comes back beside tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The log probability of each generated token.
+    pub log_probs: bool,
+    /// Logits of every prompt token: `[prompt, vocabulary]`. The prompt is computed as a whole then,
+    /// whatever the cache holds.
+    pub context_logits: bool,
+    /// Logits that each generated token was chosen from: `[tokens, vocabulary]`.
+    pub generation_logits: bool,
+}
+
+impl Request {
+    /// A greedy request without anything special.
+    #[must_use]
+    pub fn new(id: RequestId, prompt: Vec<u32>, max_tokens: u32) -> Self {
+        Self {
+            id,
+            prompt,
+            resume: Vec::new(),
+            max_tokens,
+            end_id: None,
+            stop_words: Vec::new(),
+            bad_words: Vec::new(),
+            embedding_bias: Vec::new(),
+            search: Search::ONE,
+            sampling: Sampling::GREEDY,
+            guide: None,
+            wanted: Wanted::default(),
+            priority: DEFAULT_PRIORITY,
+            timeout: None,
+            retention: Retention::default(),
+            cache_salt: None,
+        }
+    }
 }

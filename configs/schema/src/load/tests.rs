@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Device, ModelSource, Threads};
+use crate::{
+    BatchSchedulerPolicy, ContextChunkingPolicy, Device, KvCacheDtype, ModelSource, Threads,
+};
 
 const SHA: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
@@ -47,6 +49,84 @@ fn the_least_file_gets_every_default() {
     assert_eq!(loaded.settings.len(), KEYS.len());
     assert_eq!(origin(&loaded, "model.source"), "/etc/d/x.toml:3");
     assert_eq!(origin(&loaded, "model.tp_size"), "default");
+}
+
+#[test]
+fn the_engine_has_the_references_defaults_and_names() {
+    let engine = load(&model(""), &[], &[]).unwrap().deployment;
+    let (model_of, cache) = (&engine.model, &engine.kv_cache);
+    assert_eq!(model_of.batch_scheduler_policy, BatchSchedulerPolicy::GuaranteedNoEvict);
+    assert_eq!(model_of.context_chunking_policy, ContextChunkingPolicy::FirstComeFirstServed);
+    assert_eq!((model_of.max_beam_width, model_of.max_logits_rows), (8, 512));
+    assert_eq!((model_of.queue_timeout, model_of.request_timeout), (None, None));
+    assert_eq!(cache.dtype, KvCacheDtype::F32);
+    assert!(cache.enable_block_reuse && cache.enable_partial_reuse);
+    assert_eq!((cache.event_buffer_max_size, cache.max_attention_window.len()), (0, 0));
+    let metrics = &engine.metrics;
+    assert_eq!(
+        (metrics.iter_stats_max_iterations, metrics.request_stats_max_iterations),
+        (1000, 0)
+    );
+
+    let text = model(
+        "batch_scheduler_policy = \"max_utilization\"\n\
+         context_chunking_policy = \"equal_progress\"\nqueue_timeout_ms = 250\n\
+         request_timeout_ms = 86400000\n[kv_cache]\ndtype = \"bf16\"\nenable_block_reuse = false\n\
+         event_buffer_max_size = 64\nmax_attention_window = 4096\n\
+         [metrics]\nrequest_stats_max_iterations = 10",
+    );
+    let env = [("SHARDRUN_METRICS_ITER_STATS_MAX_ITERATIONS", "20")];
+    let flags = [("kv_cache.max_attention_window", "4096,128")];
+    let engine = load(&text, &env, &flags).unwrap().deployment;
+    let (model_of, cache) = (&engine.model, &engine.kv_cache);
+    assert_eq!(model_of.batch_scheduler_policy, BatchSchedulerPolicy::MaxUtilization);
+    assert_eq!(model_of.context_chunking_policy, ContextChunkingPolicy::EqualProgress);
+    assert_eq!(model_of.queue_timeout.unwrap().as_millis(), 250);
+    assert_eq!(model_of.request_timeout.unwrap().as_secs(), 86400);
+    assert_eq!(cache.dtype, KvCacheDtype::Bf16);
+    assert!(!cache.enable_block_reuse && cache.enable_partial_reuse);
+    assert_eq!(cache.event_buffer_max_size, 64);
+    assert_eq!(cache.max_attention_window, [4096, 128]);
+    let metrics = &engine.metrics;
+    assert_eq!((metrics.iter_stats_max_iterations, metrics.request_stats_max_iterations), (20, 10));
+}
+
+#[test]
+fn beams_follow_a_small_batch_unless_someone_asked_for_them() {
+    let loaded = load(&model("max_batch_size = 4"), &[], &[]).unwrap();
+    assert_eq!(loaded.deployment.model.max_beam_width, 4);
+    assert_eq!(origin(&loaded, "model.max_beam_width"), "default");
+    let many = load(&model("max_batch_size = 64"), &[], &[]).unwrap();
+    assert_eq!(many.deployment.model.max_beam_width, 8);
+    assert!(load(&model("max_batch_size = 4\nmax_beam_width = 4"), &[], &[]).is_ok());
+    assert_eq!(
+        problems(&model("max_batch_size = 4\nmax_beam_width = 8"), &[], &[]),
+        ["/etc/d/x.toml:5:18: model.max_beam_width = 8 must be at most \
+         model.max_batch_size = 4 (/etc/d/x.toml:4)"]
+    );
+    assert_eq!(
+        problems(&model("max_batch_size = 0"), &[], &[]),
+        ["/etc/d/x.toml:4:18: model.max_batch_size is 0; allowed: an integer from 1 to 4096"]
+    );
+}
+
+#[test]
+fn windows_are_integers_from_1() {
+    let takes = "1 to 1024 integers from 1 to 16777216, as in [512, 64], or 512,64 in a flag";
+    let told = |value: &str| {
+        problems(&model(&format!("[kv_cache]\nmax_attention_window = {value}")), &[], &[])
+    };
+    let lead = "/etc/d/x.toml:5:24: kv_cache.max_attention_window is";
+    assert_eq!(told("0"), [format!("{lead} 0; allowed: {takes}")]);
+    assert_eq!(told("[64, -1]"), [format!("{lead} [64, -1]; allowed: {takes} (number 2 is -1)")]);
+    assert_eq!(told("[]"), [format!("{lead} []; allowed: {takes} (these are 0)")]);
+    assert_eq!(told("[1.5]"), [format!("{lead} the array [(float)]; expected {takes}")]);
+    assert_eq!(
+        problems(&model(""), &[], &[("kv_cache.max_attention_window", "64,x")]),
+        [format!(
+            "command line: kv_cache.max_attention_window is the string \"64,x\"; expected {takes}"
+        )]
+    );
 }
 
 #[test]
@@ -204,7 +284,8 @@ fn values_at_the_edge_of_a_rule_are_allowed() {
 fn a_resolved_deployment_reads_back_to_itself() {
     let text = format!(
         "name = \"x\"\n[model]\nsource = \"pypi:p==1/m\"\nsha256 = \"{SHA}\"\nthreads = 3\n\
-         max_seq_len = 100\n[run]\nlog_dir = \"/l\"\nshm_prefix = \"s_\"\n"
+         max_seq_len = 100\nqueue_timeout_ms = 250\n[kv_cache]\n\
+         max_attention_window = [128, 64]\n[run]\nlog_dir = \"/l\"\nshm_prefix = \"s_\"\n"
     );
     let written = load(&text, &[], &[]).unwrap().deployment;
     let toml = written.to_toml().unwrap();
@@ -268,6 +349,11 @@ fn value() -> impl Strategy<Value = String> {
             "\"/m\"",
             "1.5",
             "[1]",
+            "[]",
+            "[4096, 64]",
+            "[1, [2]]",
+            "\"int8\"",
+            "\"max_utilization\"",
             "{ a = 1 }",
             "1979-05-27",
             "0xffffffffffffffffffffffffffffffff",
@@ -326,6 +412,9 @@ fn the_ends_of_every_range_fit_their_fields() {
         let ends: Vec<String> = match key.kind {
             Kind::Integer { min, max } | Kind::PowerOfTwo { min, max } => {
                 vec![min.to_string(), max.to_string()]
+            }
+            Kind::Integers { max, most } => {
+                vec!["1".into(), max.to_string(), vec!["7"; most].join(",")]
             }
             Kind::AutoOrUpTo(max) => vec!["1".into(), max.to_string(), "auto".into()],
             Kind::Word(words) => words.iter().map(|word| (*word).to_owned()).collect(),

@@ -9,6 +9,8 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+use shardrun_model::CacheType;
+
 use crate::{CpuError, Isa, disjoint::Rectangle, matrix::Weights};
 
 /// Most rows that [`Kernels::multiply_rows`] takes.
@@ -104,24 +106,23 @@ impl Kernels {
     }
 
     /// Adds to `sums` `[rows, outputs]` the products of up to [`MOST_ROWS`] rows, which begin
-    /// `stride` apart in `inputs`, with float32 `weights`. The order is that of
-    /// [`Kernels::multiply_panel`], beginning with what is in `sums`.
+    /// `stride` apart in `inputs`, with `weights` of the cache; scales are the caller's. The order is
+    /// that of [`Kernels::multiply_panel`], beginning with what is in `sums`.
     pub(crate) fn multiply_rows(
         self,
-        weights: Weights<'_>,
+        weights: Weights<'_, CacheType>,
         inputs: &[f32],
         stride: usize,
         sums: Rectangle<'_>,
     ) {
         weights.check();
-        assert!(weights.tensor_type == shardrun_files::TensorType::F32, "weights of float32");
         assert!((1..=MOST_ROWS).contains(&sums.rows()), "rows within the limit");
         assert!(inputs.len() >= (sums.rows() - 1) * stride + weights.inputs, "inputs of all rows");
         each!(self, kernels => kernels.multiply_rows(weights, inputs, stride, sums));
     }
 
     /// Asks for memory that will be read soon.
-    pub(crate) fn prefetch(self, soon: &[f32]) {
+    pub(crate) fn prefetch(self, soon: &[u8]) {
         each!(self, kernels => kernels.prefetch_all(soon));
     }
 

@@ -1,9 +1,11 @@
 //! The kernels in plain Rust: what the fast ones are tested against, and what runs where none of
 //! them does.
 
+use shardrun_model::CacheType;
+
 use crate::{
     disjoint::Rectangle,
-    matrix::{GROUP, LONGEST_BLOCK, Weights, for_each_weight},
+    matrix::{BlockType, GROUP, LONGEST_BLOCK, Weights},
 };
 
 /// Rows that one pass over the weights multiplies.
@@ -30,7 +32,7 @@ impl Scalar {
 
     pub(super) fn multiply_rows(
         self,
-        weights: Weights<'_>,
+        weights: Weights<'_, CacheType>,
         inputs: &[f32],
         stride: usize,
         sums: Rectangle<'_>,
@@ -39,7 +41,7 @@ impl Scalar {
     }
 
     /// Nothing in plain Rust asks for memory.
-    pub(super) fn prefetch_all(self, _: &[f32]) {}
+    pub(super) fn prefetch_all(self, _: &[u8]) {}
 
     pub(super) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
         let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -59,14 +61,14 @@ impl Scalar {
 }
 
 /// Sums of weight times input, per row and output; on top of what is there if `add`.
-fn multiply(
-    weights: Weights<'_>,
+fn multiply<T: BlockType>(
+    weights: Weights<'_, T>,
     mut sums: Rectangle<'_>,
     add: bool,
     input: impl Fn(usize, usize) -> f32,
 ) {
     let rows = sums.rows();
-    let block = weights.tensor_type.block_len();
+    let block = weights.block_type.block_len();
     for group in 0..weights.groups {
         let first = group * GROUP;
         let lanes = GROUP.min(sums.columns() - first);
@@ -79,7 +81,7 @@ fn multiply(
         for (at, record) in weights.group(group).enumerate() {
             let mut unpacked = [[0.0; GROUP]; LONGEST_BLOCK];
             for lane in 0..GROUP {
-                for_each_weight(weights.tensor_type, record, lane, |element, weight| {
+                weights.block_type.for_each_weight(record, lane, |element, weight| {
                     unpacked[element][lane] = weight;
                 });
             }

@@ -1,3 +1,4 @@
+use half::{bf16, f16};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,6 +20,21 @@ fn scalar() -> Kernels {
 fn pack(stored: &Stored) -> Matrix {
     let mut pool = Pool::new(1, None, false).expect("no threads to start");
     Matrix::pack(&[stored.view()], &mut pool).expect("a small matrix")
+}
+
+/// Random lanes of the cache, and the greatest magnitude that they may have.
+fn lanes(dtype: CacheType, len: usize, random: &mut Random) -> (Vec<u8>, f32) {
+    let mut bytes = Vec::new();
+    for _ in 0..len {
+        let value = random.value();
+        match dtype {
+            CacheType::F32 => bytes.extend(value.to_le_bytes()),
+            CacheType::Bf16 => bytes.extend(bf16::from_f32(value).to_le_bytes()),
+            CacheType::F16 => bytes.extend(f16::from_f32(value).to_le_bytes()),
+            CacheType::Int8 => bytes.push(random.bits() as u8),
+        }
+    }
+    (bytes, if dtype == CacheType::Int8 { 128.0 } else { 1.0 })
 }
 
 /// `inputs[row][input]` as a panel of all rows.
@@ -108,16 +124,18 @@ proptest! {
         groups in 1..6usize,
         inputs in 1..80usize,
         cut in 0..80usize,
+        dtype in prop::sample::select(&CacheType::ALL[..]),
         seed: u64,
     ) {
         let cut = cut.min(inputs);
         let (length, stride) = (inputs + 3, inputs + 5);
         let mut random = Random(seed);
-        let weights = random.values(groups * length * 16);
+        let (weights, greatest) = lanes(dtype, groups * length * 16, &mut random);
         let x = random.values(rows * stride);
         let start = random.values(rows * groups * 16);
         let multiply = |kernels: Kernels, sums: &mut [f32], from: usize, to: usize| {
-            let weights = Weights::floats(&weights[from * 16..], groups, to - from, length);
+            let weights = &weights[from * 16 * dtype.element_bytes()..];
+            let weights = Weights::lanes(dtype, weights, groups, to - from, length);
             let sums = Rectangle::new(sums, rows, groups * 16, groups * 16);
             kernels.multiply_rows(weights, &x[from..], stride, sums);
         };
@@ -127,7 +145,7 @@ proptest! {
             let mut whole = start.clone();
             multiply(kernels, &mut whole, 0, inputs);
             for (&sum, &reference) in whole.iter().zip(&reference) {
-                assert_near(sum, reference, inputs as f32, SUM_TOLERANCE);
+                assert_near(sum, reference, inputs as f32 * greatest, SUM_TOLERANCE);
             }
             let mut parts = start.clone();
             multiply(kernels, &mut parts, 0, cut);

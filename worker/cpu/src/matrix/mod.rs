@@ -12,6 +12,7 @@ mod tests;
 use std::ops::Range;
 
 use shardrun_files::{MatrixView, TensorType};
+use shardrun_model::CacheType;
 
 use crate::{
     CpuError,
@@ -19,7 +20,7 @@ use crate::{
     pool::Pool,
 };
 
-pub(crate) use records::{GROUP, LONGEST_BLOCK, for_each_weight, record_bytes};
+pub(crate) use records::{BlockType, GROUP, LONGEST_BLOCK};
 
 /// A weight matrix `[outputs, inputs]`, packed for the kernels.
 pub struct Matrix {
@@ -38,10 +39,10 @@ struct Segment {
     first_byte: usize,
 }
 
-/// Groups that follow each other, as a kernel reads them.
+/// Groups that follow each other, as a kernel reads them: of a matrix, or of the cache.
 #[derive(Clone, Copy)]
-pub(crate) struct Weights<'a> {
-    pub(crate) tensor_type: TensorType,
+pub(crate) struct Weights<'a, T = TensorType> {
+    pub(crate) block_type: T,
     /// From the first record of the first group on.
     pub(crate) records: &'a [u8],
     pub(crate) groups: usize,
@@ -51,36 +52,34 @@ pub(crate) struct Weights<'a> {
     pub(crate) group_bytes: usize,
 }
 
-impl<'a> Weights<'a> {
-    /// Groups of float32 that are `group_inputs` long, the first `inputs` of which take part.
-    pub(crate) fn floats(
-        values: &'a [f32],
+impl<'a> Weights<'a, CacheType> {
+    /// Groups of lanes that are `group_inputs` long, the first `inputs` of which take part.
+    pub(crate) fn lanes(
+        block_type: CacheType,
+        records: &'a [u8],
         groups: usize,
         inputs: usize,
         group_inputs: usize,
     ) -> Self {
-        Self {
-            tensor_type: TensorType::F32,
-            records: bytemuck::cast_slice(values),
-            groups,
-            inputs,
-            group_bytes: group_inputs * GROUP * size_of::<f32>(),
-        }
+        let group_bytes = group_inputs * block_type.record_bytes();
+        Self { block_type, records, groups, inputs, group_bytes }
     }
+}
 
+impl<'a, T: BlockType> Weights<'a, T> {
     /// Panics unless all records are there, which kernels rely on.
     pub(crate) fn check(&self) {
-        let group = self.inputs / self.tensor_type.block_len() * record_bytes(self.tensor_type);
-        assert!(self.inputs.is_multiple_of(self.tensor_type.block_len()), "whole blocks");
+        let group = self.inputs / self.block_type.block_len() * self.block_type.record_bytes();
+        assert!(self.inputs.is_multiple_of(self.block_type.block_len()), "whole blocks");
         let end = self.groups.checked_sub(1).map_or(0, |last| last * self.group_bytes + group);
         assert!(end <= self.records.len(), "records of all groups");
     }
 
     /// The records of one group.
-    pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let blocks = self.inputs / self.tensor_type.block_len();
+    pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = &'a [u8]> + use<'a, T> {
+        let blocks = self.inputs / self.block_type.block_len();
         self.records[group * self.group_bytes..]
-            .chunks_exact(record_bytes(self.tensor_type))
+            .chunks_exact(self.block_type.record_bytes())
             .take(blocks)
     }
 }
@@ -162,7 +161,7 @@ impl Matrix {
         let weights = self.weights(segment, place / GROUP, 1);
         let block = segment.tensor_type.block_len();
         for (record, values) in weights.group(0).zip(values.chunks_exact_mut(block)) {
-            for_each_weight(segment.tensor_type, record, place % GROUP, |at, weight| {
+            segment.tensor_type.for_each_weight(record, place % GROUP, |at, weight| {
                 values[at] = weight;
             });
         }
@@ -173,7 +172,7 @@ impl Matrix {
         let bytes: &[u8] = bytemuck::cast_slice(&self.memory);
         let records = &bytes[segment.first_byte + first * group_bytes..][..groups * group_bytes];
         Weights {
-            tensor_type: segment.tensor_type,
+            block_type: segment.tensor_type,
             records,
             groups,
             inputs: self.inputs,
@@ -211,7 +210,7 @@ fn lay_out(parts: &[MatrixView<'_>], inputs: usize) -> (Vec<Segment>, usize) {
 }
 
 fn group_bytes(tensor_type: TensorType, inputs: usize) -> usize {
-    inputs / tensor_type.block_len() * record_bytes(tensor_type)
+    inputs / tensor_type.block_len() * tensor_type.record_bytes()
 }
 
 /// Row `row` of the stacked parts, as it is stored.

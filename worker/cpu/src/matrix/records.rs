@@ -1,4 +1,4 @@
-//! What a record looks like: one block of sixteen outputs.
+//! What a record of a matrix looks like: one block of sixteen outputs.
 //!
 //! * F32, F16: sixteen numbers, one a lane.
 //! * Q4_1: four rows of sixteen 32-bit words, in which nibble n of the word in row r and lane l is
@@ -22,15 +22,61 @@ pub(crate) const Q4_1_MINIMA: usize = 288;
 /// Where the scales of a Q8_0 record begin.
 pub(crate) const Q8_0_SCALES: usize = 512;
 
-/// Bytes of one record: sixteen blocks.
-pub(crate) fn record_bytes(tensor_type: TensorType) -> usize {
-    GROUP * tensor_type.block_bytes()
+/// How a record stores the blocks of its lanes.
+pub(crate) trait BlockType: Copy {
+    /// Elements of a block.
+    fn block_len(self) -> usize;
+
+    /// Bytes of a block.
+    fn block_bytes(self) -> usize;
+
+    /// Bytes of a record.
+    fn record_bytes(self) -> usize {
+        GROUP * self.block_bytes()
+    }
+
+    /// Calls `each` with the elements of one lane's block in a record, in order, and their numbers.
+    fn for_each_weight(self, record: &[u8], lane: usize, each: impl FnMut(usize, f32));
+}
+
+impl BlockType for TensorType {
+    fn block_len(self) -> usize {
+        TensorType::block_len(self)
+    }
+
+    fn block_bytes(self) -> usize {
+        TensorType::block_bytes(self)
+    }
+
+    #[inline]
+    fn for_each_weight(self, record: &[u8], lane: usize, mut each: impl FnMut(usize, f32)) {
+        match self {
+            Self::F32 => each(0, f32::from_le_bytes(item(record, 0, lane))),
+            Self::F16 => each(0, half(record, 0, lane)),
+            Self::Q4_1 => {
+                let scale = half(record, Q4_1_SCALES, lane);
+                let minimum = half(record, Q4_1_MINIMA, lane);
+                for at in 0..32 {
+                    let word = u32::from_le_bytes(item(record, at / 8 * 64, lane));
+                    let quant = word >> (at % 8 * 4) & 0xf;
+                    each(at, quant as f32 * scale + minimum);
+                }
+            }
+            Self::Q8_0 => {
+                let scale = half(record, Q8_0_SCALES, lane);
+                for at in 0..32 {
+                    let quant = record[at * GROUP + lane].cast_signed();
+                    each(at, f32::from(quant) * scale);
+                }
+            }
+        }
+    }
 }
 
 /// Spreads the blocks of one output, `row` as a file stores it, over the records of its group.
 pub(super) fn fill_lane(tensor_type: TensorType, records: &mut [u8], lane: usize, row: &[u8]) {
     let blocks = row.chunks_exact(tensor_type.block_bytes());
-    for (record, block) in records.chunks_exact_mut(record_bytes(tensor_type)).zip(blocks) {
+    for (record, block) in records.chunks_exact_mut(tensor_type.record_bytes()).zip(blocks) {
         match tensor_type {
             TensorType::F32 | TensorType::F16 => put(record, 0, lane, block),
             TensorType::Q4_1 => {
@@ -65,38 +111,8 @@ fn join_nibbles(bytes: u64) -> u32 {
     (fours | fours >> 16) as u32
 }
 
-/// Calls `each` with the elements of one output's block in a record, in order, and their numbers.
-#[inline]
-pub(crate) fn for_each_weight(
-    tensor_type: TensorType,
-    record: &[u8],
-    lane: usize,
-    mut each: impl FnMut(usize, f32),
-) {
-    match tensor_type {
-        TensorType::F32 => each(0, f32::from_le_bytes(item(record, 0, lane))),
-        TensorType::F16 => each(0, half(record, 0, lane)),
-        TensorType::Q4_1 => {
-            let scale = half(record, Q4_1_SCALES, lane);
-            let minimum = half(record, Q4_1_MINIMA, lane);
-            for at in 0..32 {
-                let word = u32::from_le_bytes(item(record, at / 8 * 64, lane));
-                let quant = word >> (at % 8 * 4) & 0xf;
-                each(at, quant as f32 * scale + minimum);
-            }
-        }
-        TensorType::Q8_0 => {
-            let scale = half(record, Q8_0_SCALES, lane);
-            for at in 0..32 {
-                let quant = record[at * GROUP + lane].cast_signed();
-                each(at, f32::from(quant) * scale);
-            }
-        }
-    }
-}
-
 /// The item of one lane among sixteen that begin at byte `first`.
-fn item<const N: usize>(record: &[u8], first: usize, lane: usize) -> [u8; N] {
+pub(crate) fn item<const N: usize>(record: &[u8], first: usize, lane: usize) -> [u8; N] {
     record[first + lane * N..][..N].try_into().expect("a slice of N bytes")
 }
 

@@ -2,6 +2,7 @@
 
 mod add;
 mod attention;
+mod copy;
 mod embed;
 mod linear;
 mod mlp;
@@ -13,6 +14,7 @@ mod tests;
 
 pub(crate) use add::add;
 pub(crate) use attention::{AttentionInput, attention};
+pub(crate) use copy::copy_blocks;
 pub(crate) use embed::embed;
 pub(crate) use linear::linear;
 pub(crate) use mlp::gated_mlp;

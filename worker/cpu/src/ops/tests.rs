@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use shardrun_comm::{CommError, Group, Solo};
 use shardrun_files::TensorType;
-use shardrun_model::{Backend, Batch, CacheShape, HeadShard, Rope, Span};
+use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, Span};
 
 use crate::{
     CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor,
@@ -12,10 +12,17 @@ use crate::{
 };
 
 mod attention;
+mod copy;
 
 /// A cache that no test here uses, but `begin` asks for.
-const CACHE: CacheShape =
-    CacheShape { layers: 1, kv_heads: 1, head_dim: 2, blocks: 64, tokens_per_block: 16 };
+const CACHE: CacheShape = CacheShape {
+    layers: 1,
+    kv_heads: 1,
+    head_dim: 2,
+    blocks: 64,
+    tokens_per_block: 16,
+    dtype: CacheType::F32,
+};
 
 fn backend(kernels: Kernels, threads: usize) -> CpuBackend {
     let options = CpuOptions { threads, kernels, cores: None, spin: false };
@@ -265,6 +272,7 @@ fn a_batch_needs_a_cache_and_must_fit_it() {
     let options = CpuOptions { threads: 1, kernels: Kernels::detect(), cores: None, spin: false };
     let mut backend = CpuBackend::new(options, Box::new(Solo)).unwrap();
     assert!(matches!(backend.begin(&batch(&[1])), Err(CpuError::NoCache)));
+    assert!(matches!(backend.copy_blocks(&[]), Err(CpuError::NoCache)));
     backend.allocate_cache(CacheShape { blocks: 1, ..CACHE }).unwrap();
     assert!(backend.begin(&batch(&[1; 16])).is_ok());
     assert!(matches!(backend.begin(&batch(&[1; 17])), Err(CpuError::Batch(_))));
@@ -281,7 +289,7 @@ fn an_empty_batch_goes_through() {
     let qkv = backend.linear(&h, &table).unwrap();
     let heads = HeadShard { query_heads: 0..2, kv_heads: 0..1, queries_per_kv: 2, head_dim: 2 };
     let rope = Rope { theta: 1e4, dims: 2 };
-    let mixed = backend.attention(0, qkv, &heads, &rope).unwrap();
+    let mixed = backend.attention(0, qkv, &heads, &rope, None).unwrap();
     assert_eq!((mixed.rows(), mixed.columns()), (0, 4));
     let x = backend.sampled_rows(x).unwrap();
     assert!(backend.read(&x).unwrap().is_empty());

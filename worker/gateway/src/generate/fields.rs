@@ -8,9 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::inputs::SERVED_INPUTS;
-use super::unserved::is_unserved;
-use super::value::{read, shown};
+use super::inputs::{Key, Role, by_name, name_of};
+use super::value::{Field, read, shown};
 use crate::error::ApiError;
 use crate::served::Served;
 
@@ -20,9 +19,10 @@ const MAX_MEMBERS: usize = 256;
 /// What a request says: its id, and the inputs that this server acts on. Of a name given twice, the
 /// last value holds.
 pub(super) struct Fields<'a> {
+    pub(super) served: Served,
     /// Given back with each response; empty if there is none.
     pub(super) id: String,
-    inputs: HashMap<&'static str, &'a str>,
+    inputs: HashMap<Key, &'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -31,7 +31,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// If it is not a JSON object, or a member of it cannot be taken.
     pub(super) fn read(served: Served, body: &'a str) -> Result<Self, ApiError> {
-        let mut fields = Self { id: String::new(), inputs: HashMap::new() };
+        let mut fields = Self { served, id: String::new(), inputs: HashMap::new() };
         if body.trim_ascii().is_empty() {
             return Ok(fields);
         }
@@ -46,26 +46,36 @@ impl<'a> Fields<'a> {
                         return Err(ApiError::NotParameters { kind });
                     }
                     for (name, json) in members(json)? {
-                        fields.take(served, &name, json)?;
+                        fields.take(&name, json)?;
                     }
                 }
-                name => fields.take(served, name, json)?,
+                name => fields.take(name, json)?,
             }
         }
         Ok(fields)
     }
 
-    /// The JSON of an input, if the request has it.
-    pub(super) fn get(&self, name: &'static str) -> Option<&'a str> {
-        self.inputs.get(name).copied()
+    /// An input of the model, whether the request has it or not.
+    pub(super) fn field(&self, key: Key) -> Field<'a> {
+        let name = name_of(self.served, key).expect("a model is only asked for its own inputs");
+        Field { name, json: self.inputs.get(&key).copied() }
     }
 
-    /// Keeps an input. Any other name is a request parameter, of which no model here has use.
-    fn take(&mut self, served: Served, name: &str, json: &'a str) -> Result<(), ApiError> {
-        if let Some(input) = SERVED_INPUTS.iter().find(|input| input.name == name) {
-            self.inputs.insert(input.name, json);
-        } else if !is_unserved(served, name, json)? && json.starts_with(['[', '{', 'n']) {
-            return Err(ApiError::NotAParameter { name: shown(name) });
+    /// Keeps an input. A name that the model doesn't know is a request parameter of no use here.
+    fn take(&mut self, name: &str, json: &'a str) -> Result<(), ApiError> {
+        let scalar = !json.starts_with(['[', '{', 'n']);
+        match by_name(self.served, name).map(|input| (input.name, input.role)) {
+            Some((_, Role::Tensor(key, ..))) => {
+                self.inputs.insert(key, json);
+            }
+            Some((_, Role::Parameter(key))) if scalar => {
+                self.inputs.insert(key, json);
+            }
+            Some((name, Role::Unserved(neutral))) => neutral.check(name, json)?,
+            None if scalar => {}
+            Some((_, Role::Parameter(_))) | None => {
+                return Err(ApiError::NotAParameter { name: shown(name) });
+            }
         }
         Ok(())
     }

@@ -1,63 +1,158 @@
-//! The response object, alone or as an event.
+//! One response: an object with the outputs that were asked for.
 
-use std::convert::Infallible;
+mod object;
 
-use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
-use serde::Serialize;
+use shardrun_wire::{RequestAccount, Wanted};
 
+use super::parameters::Delivery;
+use crate::completion::Generated;
 use crate::error::ApiError;
 use crate::served::{Served, VERSION};
 
-/// One response. The sequence fields are there because the reference's ensembles have them.
-#[derive(Serialize)]
-pub(super) struct Reply<'a> {
-    #[serde(skip_serializing_if = "str::is_empty")]
-    id: &'a str,
-    model_name: &'static str,
-    model_version: &'static str,
-    sequence_id: u64,
-    sequence_start: bool,
-    sequence_end: bool,
-    text_output: &'a str,
+pub(super) use object::Body;
+use object::Object;
+
+/// What all responses to a request have in common.
+pub(super) struct Form {
+    served: Served,
+    /// The client's name for the request; empty if it has none.
+    id: String,
+    wanted: Wanted,
+    perf_metrics: bool,
 }
 
-impl<'a> Reply<'a> {
-    pub(super) fn new(served: Served, id: &'a str, text_output: &'a str) -> Self {
-        Self {
-            id,
-            model_name: served.name(),
-            model_version: VERSION,
-            sequence_id: 0,
-            sequence_start: false,
-            sequence_end: false,
-            text_output,
-        }
+/// What a response says.
+#[derive(Default)]
+pub(super) struct Answer {
+    /// All sequences of the request, or the piece of one.
+    pub(super) sequences: Vec<Generated>,
+    /// The sum of the log probabilities of each sequence up to here, if they are wanted.
+    pub(super) cum_log_probs: Vec<f32>,
+    /// Rows for the prompt's tokens, if they are wanted.
+    pub(super) context_logits: Vec<Vec<f32>>,
+    /// Which sequence this is, if that has to be said.
+    pub(super) sequence_index: Option<u32>,
+    /// At the end.
+    pub(super) account: Option<RequestAccount>,
+}
+
+/// Fills up the log probabilities of shorter sequences, as in the reference.
+const LOG_PROB_PAD: f32 = -1.0;
+/// Fills up the tokens of shorter sequences, as in the reference.
+const TOKEN_PAD: i64 = -1;
+
+impl Form {
+    pub(super) fn new(served: Served, id: String, delivery: &Delivery) -> Self {
+        let Delivery { wanted, perf_metrics, .. } = *delivery;
+        Self { served, id, wanted, perf_metrics }
     }
 
-    pub(super) fn event(&self) -> Event {
-        event(self)
+    /// A response.
+    pub(super) fn reply(&self, answer: Answer) -> Body {
+        let mut object = head(self.served, &self.id);
+        let sequences = answer.sequences;
+        match self.served {
+            Served::Ensemble | Served::Bls => {
+                // The reference's ensembles have these.
+                object.member("sequence_id", &0);
+                object.member("sequence_start", &false);
+                object.member("sequence_end", &false);
+                let texts: Vec<&str> = sequences.iter().map(|one| &*one.text).collect();
+                object.list("text_output", &texts);
+            }
+            Served::Llm => {
+                let tokens = |one: &Generated| one.tokens.iter().map(|&id| id.into()).collect();
+                object.list("output_ids", &padded(&sequences, tokens, TOKEN_PAD));
+                let lengths: Vec<usize> = sequences.iter().map(|one| one.tokens.len()).collect();
+                object.list("sequence_length", &lengths);
+            }
+        }
+        if self.wanted.log_probs {
+            object.list("cum_log_probs", &answer.cum_log_probs);
+            let log_probs = |one: &Generated| one.log_probs.clone();
+            object.list("output_log_probs", &padded(&sequences, log_probs, LOG_PROB_PAD));
+        }
+        if !answer.context_logits.is_empty() {
+            object.rows("context_logits", answer.context_logits);
+        }
+        if self.wanted.generation_logits {
+            object.rows("generation_logits", padded_rows(sequences));
+        }
+        if let Some(index) = answer.sequence_index {
+            object.member("sequence_index", &index);
+        }
+        if let Some(account) = answer.account.filter(|_| self.perf_metrics) {
+            perf_metrics(&mut object, &account);
+        }
+        object.end()
     }
+}
+
+/// A response that says that all is well, and nothing else.
+pub(super) fn empty(served: Served, id: &str) -> Body {
+    head(served, id).end()
 }
 
 /// An error after the first response: the status has been sent.
-pub(super) fn error_event(error: &ApiError) -> Event {
-    event(&error.body())
+pub(super) fn error(error: &ApiError) -> Body {
+    let mut object = Object::new();
+    object.member("error", &error.to_string());
+    object.end()
 }
 
-fn event(data: &impl Serialize) -> Event {
-    Event::default().json_data(data).expect("strings and numbers are always JSON")
+fn head(served: Served, id: &str) -> Object {
+    let mut object = Object::new();
+    if !id.is_empty() {
+        object.member("id", id);
+    }
+    object.member("model_name", served.name());
+    object.member("model_version", VERSION);
+    object
 }
 
-/// A response of events; ends without a last marker, as in the reference.
-pub(super) fn events<S>(events: S) -> Response
-where
-    S: Stream<Item = Result<Event, Infallible>> + Send + 'static,
-{
-    let mut response = Sse::new(events).into_response();
-    let content_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
+fn perf_metrics(object: &mut Object, account: &RequestAccount) {
+    let blocks = &account.blocks;
+    for (name, number) in [
+        ("kv_cache_alloc_new_blocks", blocks.alloc_new),
+        ("kv_cache_reused_blocks", blocks.reused),
+        ("kv_cache_alloc_total_blocks", blocks.alloc_total),
+        ("arrival_time_ns", account.arrival_ns),
+        ("first_scheduled_time_ns", account.first_scheduled_ns),
+        ("first_token_time_ns", account.first_token_ns),
+        ("last_token_time_ns", account.last_token_ns),
+    ] {
+        object.member(name, &number);
+    }
+    // Nothing is drafted.
+    object.member("acceptance_rate", &0.0);
+    object.member("total_accepted_draft_tokens", &0);
+    object.member("total_draft_tokens", &0);
+}
+
+/// The values of all sequences one after the other, each filled up to the longest.
+fn padded<T: Copy>(
+    sequences: &[Generated],
+    values: impl Fn(&Generated) -> Vec<T>,
+    pad: T,
+) -> Vec<T> {
+    let all: Vec<Vec<T>> = sequences.iter().map(values).collect();
+    let longest = all.iter().map(Vec::len).max().unwrap_or(0);
+    let mut flat = Vec::with_capacity(longest * all.len());
+    for (n, mut values) in all.into_iter().enumerate() {
+        flat.append(&mut values);
+        flat.resize(longest * (n + 1), pad);
+    }
+    flat
+}
+
+/// The rows of all sequences, those of shorter ones filled up with rows of zeros.
+fn padded_rows(sequences: Vec<Generated>) -> Vec<Vec<f32>> {
+    let longest = sequences.iter().map(|one| one.logits.len()).max().unwrap_or(0);
+    let width = sequences.iter().find_map(|one| one.logits.first()).map_or(0, Vec::len);
+    let mut rows = Vec::with_capacity(longest * sequences.len());
+    for (n, mut one) in sequences.into_iter().enumerate() {
+        rows.append(&mut one.logits);
+        rows.resize(longest * (n + 1), vec![0.0; width]);
+    }
+    rows
 }

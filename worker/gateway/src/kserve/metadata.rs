@@ -3,7 +3,7 @@
 use axum::Json;
 use serde::Serialize;
 
-use crate::generate::inputs::{OUTPUTS, SERVED_INPUTS, Tensor};
+use crate::generate::{Tensor, input_tensors, output_tensors};
 use crate::served::{Served, VERSION};
 
 #[derive(Serialize)]
@@ -23,8 +23,8 @@ pub(super) struct ModelMetadata {
     name: &'static str,
     versions: [&'static str; 1],
     platform: &'static str,
-    inputs: &'static [Tensor],
-    outputs: &'static [Tensor],
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
 }
 
 pub(super) async fn model(served: Served) -> Json<ModelMetadata> {
@@ -32,7 +32,7 @@ pub(super) async fn model(served: Served) -> Json<ModelMetadata> {
         name: served.name(),
         versions: [VERSION],
         platform: served.platform(),
-        inputs: SERVED_INPUTS,
-        outputs: OUTPUTS,
+        inputs: input_tensors(served).collect(),
+        outputs: output_tensors(served).collect(),
     })
 }

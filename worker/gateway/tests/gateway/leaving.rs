@@ -1,9 +1,6 @@
 //! Clients that leave before their answer is whole.
 
-use shardrun_wire::Output;
-
 use crate::client::{open, read_until};
-use crate::engine::tokens;
 use crate::server::Server;
 
 const CANCELED: &str =
@@ -12,12 +9,13 @@ const CANCELED: &str =
 #[tokio::test]
 async fn leaving_a_stream_cancels_it() {
     let mut server = Server::start().await;
-    let outputs = server.engine.held();
+    let sink = server.engine.held();
     let body = r#"{"text_input":"in","max_tokens":900,"stream":true}"#;
     let mut stream =
         open(server.http, "POST /v2/models/ensemble/generate_stream", body.as_bytes()).await;
     let id = server.submitted().await.id;
-    outputs.send(Output { id, index: 0, tokens: tokens(b"a"), finish: None }).unwrap();
+    let sink = sink.await.unwrap();
+    sink.say(0, "a");
     read_until(&mut stream, "\"text_output\":\"a\"}\n\n").await;
     drop(stream);
     assert_eq!(server.cancelled().await, id);
@@ -28,7 +26,7 @@ async fn leaving_a_stream_cancels_it() {
 async fn leaving_before_the_first_token_cancels_too() {
     for path in ["generate", "generate_stream"] {
         let mut server = Server::start().await;
-        let _outputs = server.engine.held();
+        let _sink = server.engine.held();
         let body = format!(
             r#"{{"text_input":"in","max_tokens":900,"stream":{}}}"#,
             path == "generate_stream"
@@ -43,6 +41,18 @@ async fn leaving_before_the_first_token_cancels_too() {
 }
 
 #[tokio::test]
+async fn leaving_while_the_engine_thinks_about_the_request_cancels_too() {
+    let mut server = Server::start().await;
+    server.engine.hangs();
+    let body = r#"{"text_input":"in","max_tokens":900}"#;
+    let stream = open(server.http, "POST /v2/models/ensemble/generate", body.as_bytes()).await;
+    let id = server.submitted().await.id;
+    drop(stream);
+    assert_eq!(server.cancelled().await, id);
+    server.metric_becomes(CANCELED, 1.0).await;
+}
+
+#[tokio::test]
 async fn leaving_in_the_middle_of_a_body_costs_nothing() {
     use tokio::io::AsyncWriteExt;
     let mut server = Server::start().await;
@@ -51,7 +61,7 @@ async fn leaving_in_the_middle_of_a_body_costs_nothing() {
         b"POST /v2/models/ensemble/generate HTTP/1.1\r\nHost: it\r\nContent-Length: 99\r\n\r\n{";
     stream.write_all(head).await.unwrap();
     drop(stream);
-    server.engine.says(&["out"]);
+    server.engine.says("out");
     assert_eq!(server.generate(r#"{"text_input":"in","max_tokens":3}"#).await.status, 200);
     server.submitted().await;
     server.no_calls();

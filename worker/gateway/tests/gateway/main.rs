@@ -3,11 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bad_parameters;
 mod client;
+mod docs;
 mod engine;
 mod generate;
 mod leaving;
 mod life;
+mod observe;
+mod outputs;
+mod parameters;
 mod routes;
+mod sequences;
 mod server;
+mod stop;
 mod streaming;
+mod tokens;

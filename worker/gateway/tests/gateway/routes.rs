@@ -1,6 +1,6 @@
 //! Every path and method that is not generate's.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shardrun_wire::EngineState;
 
 use crate::client::{get, post, send};
@@ -49,32 +49,68 @@ async fn metadata_lists_what_is_served() {
     assert_eq!((reply.status, reply.json()), (200, expected));
 
     let reply = get(server.http, "/v2/models/ensemble").await;
-    let one = |name, datatype| json!({"name": name, "datatype": datatype, "shape": [-1, 1]});
-    let expected = json!({
-        "name": "ensemble",
-        "versions": ["1"],
-        "platform": "ensemble",
-        "inputs": [
-            one("text_input", "BYTES"),
-            one("max_tokens", "INT32"),
-            {"name": "stop_words", "datatype": "BYTES", "shape": [-1, -1]},
-            one("exclude_input_in_output", "BOOL"),
-            one("end_id", "INT32"),
-            one("pad_id", "INT32"),
-            one("top_k", "INT32"),
-            one("top_p", "FP32"),
-            one("temperature", "FP32"),
-            one("seed", "UINT64"),
-            one("stream", "BOOL"),
-        ],
-        "outputs": [{"name": "text_output", "datatype": "BYTES", "shape": [-1, -1]}],
-    });
-    assert_eq!(reply.json(), expected);
     assert_eq!(reply.header("content-type"), Some("application/json"));
+    let ensemble = reply.json();
+    let about = |model: &Value| {
+        (model["name"].clone(), model["platform"].clone(), model["versions"].clone())
+    };
+    assert_eq!(about(&ensemble), (json!("ensemble"), json!("ensemble"), json!(["1"])));
+    for (name, datatype, shape) in [
+        ("text_input", "BYTES", json!([-1, 1])),
+        ("max_tokens", "INT32", json!([-1, 1])),
+        ("stop_words", "BYTES", json!([-1, -1])),
+        ("seed", "UINT64", json!([-1, 1])),
+        ("stream", "BOOL", json!([-1, 1])),
+        ("top_p", "FP32", json!([-1, 1])),
+        ("retention_token_range_starts", "INT32", json!([-1, -1])),
+        ("cache_salt", "BYTES", json!([-1, 1])),
+    ] {
+        assert_eq!(tensor(&ensemble["inputs"], name), Some((datatype.into(), shape)), "{name}");
+    }
+    assert_eq!(
+        tensor(&ensemble["outputs"], "generation_logits"),
+        Some(("FP32".to_owned(), json!([-1, -1, -1, -1])))
+    );
+    // Neither what is not acted on, nor what is no tensor.
+    for name in ["lora_task_id", "priority", "timeout", "input_ids", "stop"] {
+        assert_eq!(tensor(&ensemble["inputs"], name), None, "{name}");
+    }
 
-    let reply = get(server.http, "/v2/models/tensorrt_llm_bls/versions/1").await;
-    assert_eq!(reply.json()["platform"], "python");
-    assert_eq!(reply.json()["inputs"], expected["inputs"]);
+    let bls = get(server.http, "/v2/models/tensorrt_llm_bls/versions/1").await.json();
+    assert_eq!(about(&bls), (json!("tensorrt_llm_bls"), json!("python"), json!(["1"])));
+    assert_eq!(bls["inputs"], ensemble["inputs"]);
+    assert_eq!(bls["outputs"], ensemble["outputs"]);
+
+    let llm = get(server.http, "/v2/models/tensorrt_llm").await.json();
+    assert_eq!(about(&llm), (json!("tensorrt_llm"), json!("tensorrtllm"), json!(["1"])));
+    for (name, datatype, shape) in [
+        ("input_ids", "INT32", json!([-1, -1])),
+        ("input_lengths", "INT32", json!([-1, 1])),
+        ("request_output_len", "INT32", json!([-1, 1])),
+        ("stop_words_list", "INT32", json!([-1, 2, -1])),
+        ("embedding_bias", "FP32", json!([-1, -1])),
+        ("runtime_top_k", "INT32", json!([-1, 1])),
+        ("len_penalty", "FP32", json!([-1, 1])),
+        ("streaming", "BOOL", json!([-1, 1])),
+        ("stop", "BOOL", json!([-1, 1])),
+    ] {
+        assert_eq!(tensor(&llm["inputs"], name), Some((datatype.into(), shape)), "{name}");
+    }
+    assert_eq!(tensor(&llm["inputs"], "text_input"), None);
+    let outputs: Vec<&str> = llm["outputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(outputs[..3], ["output_ids", "sequence_length", "cum_log_probs"]);
+    assert_eq!(outputs.len(), 17);
+}
+
+/// Datatype and shape of a tensor in a list.
+fn tensor(list: &Value, name: &str) -> Option<(String, Value)> {
+    let tensor = list.as_array().unwrap().iter().find(|tensor| tensor["name"] == name)?;
+    Some((tensor["datatype"].as_str().unwrap().to_owned(), tensor["shape"].clone()))
 }
 
 #[tokio::test]
@@ -85,7 +121,7 @@ async fn what_is_not_there_is_404() {
         assert_eq!(reply.status, 404, "{path}");
         assert_eq!(reply.error(), format!("{path} is not a path of this server"));
     }
-    for model in ["none", "tensorrt_llm", "preprocessing", "%00"] {
+    for model in ["none", "postprocessing", "preprocessing", "%00"] {
         let named = if model == "%00" { "\0" } else { model };
         let text = format!("Request for unknown model: '{named}' is not found");
         let reply = get(server.http, &format!("/v2/models/{model}")).await;

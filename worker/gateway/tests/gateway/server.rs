@@ -80,10 +80,15 @@ impl Server {
         post(self.http, "/v2/models/ensemble/generate_stream", body).await
     }
 
+    /// `generate` of the model that takes tokens.
+    pub(crate) async fn tokens(&self, body: &str) -> Reply {
+        post(self.http, "/v2/models/tensorrt_llm/generate", body).await
+    }
+
     /// The next request that reaches the engine.
     pub(crate) async fn submitted(&mut self) -> Request {
         match self.call().await {
-            Call::Submit(request) => request,
+            Call::Submit(request) => *request,
             Call::Cancel(id) => panic!("{id:?} was cancelled"),
         }
     }

@@ -67,7 +67,8 @@ fn read_labels(mut text: &str) -> Vec<(String, String)> {
     let mut labels: Vec<(String, String)> = Vec::new();
     while !text.is_empty() {
         let (name, rest) = text.split_once("=\"").unwrap();
-        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+        assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
         let mut value = String::new();
         let mut chars = rest.char_indices();
         let end = loop {
@@ -113,11 +114,15 @@ fn every_number_is_where_the_reference_has_it() {
         waiting_requests: 2,
         paused_requests: 4,
         context_tokens: 77,
+        generation_tokens: 12,
+        empty_slots: 3,
         kv_blocks_max: 40,
         kv_blocks_free: 30,
         kv_blocks_used: 10,
         kv_blocks_reused: 6,
+        kv_blocks_missed: 13,
         tokens_per_kv_block: 64,
+        static_batching: false,
     });
     leader.model(Model::Ensemble, ModelCounter::Succeeded).add(9);
     leader.model(Model::TensorrtLlm, ModelCounter::QueueUs).add(1234);
@@ -126,7 +131,15 @@ fn every_number_is_where_the_reference_has_it() {
     leader.histogram(Histogram::FirstResponseUs(Model::Ensemble)).observe(700_500);
     leader.histogram(Histogram::InputTokens).observe(11);
     leader.counter(Counter::PromptTokens).add(11);
+    leader.counter(Counter::KvReusedTokens).add(390);
+    leader.counter(Counter::PausedRequests).add(5);
     leader.counter(Counter::Iterations).add(8);
+    leader.model(Model::TensorrtLlm, ModelCounter::TimedOut).add(3);
+    leader.model(Model::TensorrtLlm, ModelCounter::Refused).add(4);
+    leader.histogram(Histogram::QueueUs).observe(60_000_001);
+    leader.histogram(Histogram::FirstTokenUs).observe(250_000);
+    leader.histogram(Histogram::InterTokenUs).observe(3_000);
+    leader.histogram(Histogram::IterationUs).observe(500);
     leader.gauge(Gauge::LoadUs).set(1_500_000);
     pages[1].page.gauge(Gauge::LoadUs).set(2_500_000);
     pages[1].page.counter(Counter::BusyUs).add(250_000);
@@ -141,6 +154,8 @@ fn every_number_is_where_the_reference_has_it() {
             r#"nv_inference_request_failure{model="tensorrt_llm_bls",reason="CANCELED",version="1"}"#,
             2.0,
         ),
+        (r#"nv_inference_request_failure{model="tensorrt_llm",reason="OTHER",version="1"}"#, 7.0),
+        (r#"shardrun_requests_timed_out_total{model="tensorrt_llm",version="1"}"#, 3.0),
         (r#"nv_inference_queue_duration_us{model="tensorrt_llm",version="1"}"#, 1234.0),
         (r#"nv_inference_pending_request_count{model="tensorrt_llm",version="1"}"#, 2.0),
         (r#"nv_model_load_duration_secs{model="tensorrt_llm",version="1"}"#, 2.5),
@@ -162,6 +177,14 @@ fn every_number_is_where_the_reference_has_it() {
             77.0,
         ),
         (
+            r#"nv_trt_llm_inflight_batcher_metrics{inflight_batcher_specific_metric="micro_batch_id",model="tensorrt_llm",version="1"}"#,
+            0.0,
+        ),
+        (
+            r#"nv_trt_llm_inflight_batcher_metrics{inflight_batcher_specific_metric="paused_requests",model="tensorrt_llm",version="1"}"#,
+            4.0,
+        ),
+        (
             r#"nv_trt_llm_general_metrics{general_type="timestamp",model="tensorrt_llm",version="1"}"#,
             1_760_000_000_123_456.0,
         ),
@@ -174,6 +197,25 @@ fn every_number_is_where_the_reference_has_it() {
             1.0,
         ),
         (r#"shardrun_prompt_tokens_total{model="tensorrt_llm",version="1"}"#, 11.0),
+        (r#"shardrun_kv_cache_reused_blocks_total{model="tensorrt_llm",version="1"}"#, 6.0),
+        (r#"shardrun_kv_cache_missed_blocks_total{model="tensorrt_llm",version="1"}"#, 13.0),
+        (r#"shardrun_kv_cache_reused_tokens_total{model="tensorrt_llm",version="1"}"#, 390.0),
+        (r#"shardrun_paused_requests_total{model="tensorrt_llm",version="1"}"#, 5.0),
+        (r#"shardrun_queue_seconds_bucket{model="tensorrt_llm",version="1",le="60"}"#, 0.0),
+        (r#"shardrun_queue_seconds_sum{model="tensorrt_llm",version="1"}"#, 60.000001),
+        (
+            r#"shardrun_time_to_first_token_seconds_bucket{model="tensorrt_llm",version="1",le="0.2"}"#,
+            0.0,
+        ),
+        (
+            r#"shardrun_time_to_first_token_seconds_bucket{model="tensorrt_llm",version="1",le="0.5"}"#,
+            1.0,
+        ),
+        (
+            r#"shardrun_inter_token_seconds_bucket{model="tensorrt_llm",version="1",le="0.003"}"#,
+            1.0,
+        ),
+        (r#"shardrun_iteration_seconds_bucket{model="tensorrt_llm",version="1",le="0.001"}"#, 1.0),
         (r#"shardrun_rank_load_seconds{node="node\"a\\1",rank="0",tp_rank="0"}"#, 1.5),
         (r#"shardrun_rank_iterations_total{node="node\"a\\1",rank="0",tp_rank="0"}"#, 8.0),
         (r#"shardrun_rank_busy_seconds_total{node="node\"a\\1",rank="1",tp_rank="1"}"#, 0.25),
@@ -181,6 +223,32 @@ fn every_number_is_where_the_reference_has_it() {
     for (name, value) in expect {
         assert_eq!(series.get(name), Some(&value), "{name} in\n{text}");
     }
+    assert!(!text.contains("nv_trt_llm_v1_metrics"));
+}
+
+#[test]
+fn static_batches_have_a_family_of_their_own() {
+    let pages = pages("static", 1);
+    pages[0].page.publish(&Iteration {
+        context_tokens: 7,
+        generation_tokens: 12,
+        empty_slots: 3,
+        static_batching: true,
+        ..Iteration::default()
+    });
+    let text = render(&pages);
+    let series = read(&text);
+    for (name, value) in [
+        ("total_context_tokens", 7.0),
+        ("total_generation_tokens", 12.0),
+        ("empty_generation_slots", 3.0),
+    ] {
+        let id = format!(
+            r#"nv_trt_llm_v1_metrics{{model="tensorrt_llm",v1_specific_metric="{name}",version="1"}}"#
+        );
+        assert_eq!(series[&id], value);
+    }
+    assert!(!text.contains("nv_trt_llm_inflight_batcher_metrics"));
 }
 
 #[test]

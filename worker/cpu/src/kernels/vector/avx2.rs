@@ -71,6 +71,10 @@ impl Simd for Avx2 {
         unsafe fn store(self, to: *mut f32, x: __m256) = _mm256_storeu_ps(to, x);
         unsafe fn load_halves(self, from: *const u8) -> __m256 =
             _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
+        unsafe fn load_upper_halves(self, from: *const u8) -> __m256 = {
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+        };
         unsafe fn load_bytes(self, from: *const u8) -> __m256 =
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())));
         unsafe fn load_words(self, from: *const u8) -> __m256i = _mm256_loadu_si256(from.cast());

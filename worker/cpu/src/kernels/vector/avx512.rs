@@ -62,6 +62,10 @@ impl Simd for Avx512 {
         unsafe fn store(self, to: *mut f32, x: __m512) = _mm512_storeu_ps(to, x);
         unsafe fn load_halves(self, from: *const u8) -> __m512 =
             _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
+        unsafe fn load_upper_halves(self, from: *const u8) -> __m512 = {
+            let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
+        };
         unsafe fn load_bytes(self, from: *const u8) -> __m512 =
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())));
         unsafe fn load_words(self, from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());

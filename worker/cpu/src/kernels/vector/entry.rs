@@ -12,6 +12,7 @@ macro_rules! entry_points {
     ) => {
         const _: () = {
             use shardrun_files::TensorType;
+            use shardrun_model::CacheType;
 
             use crate::{
                 disjoint::Rectangle,
@@ -32,7 +33,7 @@ macro_rules! entry_points {
                     panel: &[f32],
                     products: Rectangle<'_>,
                 ) {
-                    match weights.tensor_type {
+                    match weights.block_type {
                         TensorType::F32 => self.panel_of::<formats::F32>(weights, panel, products),
                         TensorType::F16 => self.panel_of::<formats::F16>(weights, panel, products),
                         TensorType::Q4_1 => self.panel_of::<formats::Q4_1>(weights, panel, products),
@@ -56,7 +57,7 @@ macro_rules! entry_points {
                         let panel = tile::Panel(panel.as_ptr());
                         // SAFETY: weights and panel were checked before they came here.
                         unsafe {
-                            tile::multiply::<$simd, F, V, C>(simd, weights, panel, products, false);
+                            tile::multiply::<$simd, F, _, V, C>(simd, weights, panel, products, false);
                         }
                     }
                     // SAFETY: `self` exists, so the CPU has the features.
@@ -71,15 +72,30 @@ macro_rules! entry_points {
                 /// See `Kernels::multiply_rows`, which checks the sizes.
                 pub(in crate::kernels) fn multiply_rows(
                     self,
-                    weights: Weights<'_>,
+                    weights: Weights<'_, CacheType>,
+                    inputs: &[f32],
+                    stride: usize,
+                    sums: Rectangle<'_>,
+                ) {
+                    match weights.block_type {
+                        CacheType::F32 => self.rows_of::<formats::F32>(weights, inputs, stride, sums),
+                        CacheType::Bf16 => self.rows_of::<formats::Bf16>(weights, inputs, stride, sums),
+                        CacheType::F16 => self.rows_of::<formats::F16>(weights, inputs, stride, sums),
+                        CacheType::Int8 => self.rows_of::<formats::Int8>(weights, inputs, stride, sums),
+                    }
+                }
+
+                fn rows_of<F: Format>(
+                    self,
+                    weights: Weights<'_, CacheType>,
                     inputs: &[f32],
                     stride: usize,
                     sums: Rectangle<'_>,
                 ) {
                     #[target_feature(enable = $features)]
-                    fn multiply<const V: usize, const C: usize>(
+                    fn multiply<F: Format, const V: usize, const C: usize>(
                         simd: $simd,
-                        weights: Weights<'_>,
+                        weights: Weights<'_, CacheType>,
                         inputs: &[f32],
                         stride: usize,
                         sums: Rectangle<'_>,
@@ -87,22 +103,22 @@ macro_rules! entry_points {
                         let rows = tile::Rows::<C>::new(inputs, stride);
                         // SAFETY: weights and inputs were checked before they came here.
                         unsafe {
-                            tile::multiply::<$simd, formats::F32, V, C>(simd, weights, rows, sums, true);
+                            tile::multiply::<$simd, F, _, V, C>(simd, weights, rows, sums, true);
                         }
                     }
                     // SAFETY: `self` exists, so the CPU has the features.
                     unsafe {
                         match sums.rows() {
-                            $($few => multiply::<$few_registers, $few>(self, weights, inputs, stride, sums),)*
+                            $($few => multiply::<F, $few_registers, $few>(self, weights, inputs, stride, sums),)*
                             rows => unreachable!("{rows} rows at once"),
                         }
                     }
                 }
 
                 /// See `Kernels::prefetch`.
-                pub(in crate::kernels) fn prefetch_all(self, soon: &[f32]) {
-                    for line in soon.chunks(LINE_BYTES / size_of::<f32>()) {
-                        self.prefetch(line.as_ptr().cast());
+                pub(in crate::kernels) fn prefetch_all(self, soon: &[u8]) {
+                    for line in soon.chunks(LINE_BYTES) {
+                        self.prefetch(line.as_ptr());
                     }
                 }
 

@@ -1,6 +1,6 @@
 //! How a register of weights comes out of a record; `matrix::records` says what a record is.
 
-use crate::matrix::records::{Q4_1_MINIMA, Q4_1_SCALES, Q8_0_SCALES};
+use crate::matrix::records::{GROUP, Q4_1_MINIMA, Q4_1_SCALES, Q8_0_SCALES};
 
 use super::simd::Simd;
 
@@ -29,57 +29,57 @@ pub(super) trait Format {
     fn next<S: Simd>(simd: S, packed: &mut Self::Packed<S>, scale: Self::Scale<S>) -> S::Floats;
 }
 
-/// `[lane]`, float32.
-pub(super) struct F32;
-/// `[lane]`, halves.
-pub(super) struct F16;
 /// Words of eight nibbles, scales, minima.
 pub(super) struct Q4_1;
 /// `[element][lane]` bytes, scales.
 pub(super) struct Q8_0;
 
-impl Format for F32 {
-    const BLOCK: usize = 1;
-    const RECORD: usize = 64;
-    const RUN: usize = 1;
-    type Scale<S: Simd> = ();
-    type Packed<S: Simd> = S::Floats;
+/// Formats whose blocks are single numbers: `[lane]`.
+macro_rules! numbers {
+    ($($(#[$about:meta])* $format:ident: $bytes:literal by $load:ident;)*) => {
+        $(
+            $(#[$about])*
+            pub(super) struct $format;
 
-    #[inline(always)]
-    unsafe fn scale<S: Simd>(_: S, _: *const u8, _: usize) {}
+            impl Format for $format {
+                const BLOCK: usize = 1;
+                const RECORD: usize = GROUP * $bytes;
+                const RUN: usize = 1;
+                type Scale<S: Simd> = ();
+                type Packed<S: Simd> = S::Floats;
 
-    #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, record: *const u8, lane: usize, _: usize) -> S::Floats {
-        // SAFETY: the register's lanes lie inside the record.
-        unsafe { simd.load(record.add(lane * 4).cast()) }
-    }
+                #[inline(always)]
+                unsafe fn scale<S: Simd>(_: S, _: *const u8, _: usize) {}
 
-    #[inline(always)]
-    fn next<S: Simd>(_: S, packed: &mut S::Floats, (): ()) -> S::Floats {
-        *packed
-    }
+                #[inline(always)]
+                unsafe fn load<S: Simd>(
+                    simd: S,
+                    record: *const u8,
+                    lane: usize,
+                    _: usize,
+                ) -> S::Floats {
+                    // SAFETY: the register's lanes lie inside the record.
+                    unsafe { simd.$load(record.add(lane * $bytes).cast()) }
+                }
+
+                #[inline(always)]
+                fn next<S: Simd>(_: S, packed: &mut S::Floats, (): ()) -> S::Floats {
+                    *packed
+                }
+            }
+        )*
+    };
 }
 
-impl Format for F16 {
-    const BLOCK: usize = 1;
-    const RECORD: usize = 32;
-    const RUN: usize = 1;
-    type Scale<S: Simd> = ();
-    type Packed<S: Simd> = S::Floats;
-
-    #[inline(always)]
-    unsafe fn scale<S: Simd>(_: S, _: *const u8, _: usize) {}
-
-    #[inline(always)]
-    unsafe fn load<S: Simd>(simd: S, record: *const u8, lane: usize, _: usize) -> S::Floats {
-        // SAFETY: the register's lanes lie inside the record.
-        unsafe { simd.load_halves(record.add(lane * 2)) }
-    }
-
-    #[inline(always)]
-    fn next<S: Simd>(_: S, packed: &mut S::Floats, (): ()) -> S::Floats {
-        *packed
-    }
+numbers! {
+    /// Float32.
+    F32: 4 by load;
+    /// Upper halves of float32.
+    Bf16: 2 by load_upper_halves;
+    /// IEEE halves.
+    F16: 2 by load_halves;
+    /// Signed bytes.
+    Int8: 1 by load_bytes;
 }
 
 impl Format for Q4_1 {

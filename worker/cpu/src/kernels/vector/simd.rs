@@ -62,6 +62,11 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `from` points to `2 * LANES` bytes.
     unsafe fn load_halves(self, from: *const u8) -> Self::Floats;
+    /// Reads float32 of which the upper halves are stored and the lower ones are zeros.
+    ///
+    /// # Safety
+    /// `from` points to `2 * LANES` bytes.
+    unsafe fn load_upper_halves(self, from: *const u8) -> Self::Floats;
     /// Reads signed bytes, as numbers.
     ///
     /// # Safety

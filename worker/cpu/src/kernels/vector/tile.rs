@@ -5,7 +5,7 @@
 
 use crate::{
     disjoint::Rectangle,
-    matrix::{GROUP, Weights},
+    matrix::{BlockType, GROUP, Weights},
     memory::LINE_BYTES,
 };
 
@@ -72,9 +72,9 @@ impl<const C: usize> Inputs<C> for Rows<C> {
 /// # Safety
 /// `weights.check()` passed, `F` is their format, and there are `weights.inputs` inputs.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd, F: Format, const V: usize, const C: usize>(
+pub(super) unsafe fn multiply<S: Simd, F: Format, T: BlockType, const V: usize, const C: usize>(
     simd: S,
-    weights: Weights<'_>,
+    weights: Weights<'_, T>,
     inputs: impl Inputs<C>,
     mut sums: Rectangle<'_>,
     add: bool,
@@ -83,21 +83,21 @@ pub(super) unsafe fn multiply<S: Simd, F: Format, const V: usize, const C: usize
     let mut first = 0;
     while first + V <= registers {
         // SAFETY: the registers are inside the groups; the rest is the caller's.
-        unsafe { registers_at::<S, F, V, C>(simd, weights, inputs, &mut sums, first, add) };
+        unsafe { registers_at::<S, F, T, V, C>(simd, weights, inputs, &mut sums, first, add) };
         first += V;
     }
     while first < registers {
         // SAFETY: as above.
-        unsafe { registers_at::<S, F, 1, C>(simd, weights, inputs, &mut sums, first, add) };
+        unsafe { registers_at::<S, F, T, 1, C>(simd, weights, inputs, &mut sums, first, add) };
         first += 1;
     }
 }
 
 /// The same for the `V` registers from number `first` on.
 #[inline(always)]
-unsafe fn registers_at<S: Simd, F: Format, const V: usize, const C: usize>(
+unsafe fn registers_at<S: Simd, F: Format, T: BlockType, const V: usize, const C: usize>(
     simd: S,
-    weights: Weights<'_>,
+    weights: Weights<'_, T>,
     inputs: impl Inputs<C>,
     sums: &mut Rectangle<'_>,
     first: usize,

@@ -2,26 +2,36 @@
 
 use super::*;
 
+use std::num::NonZeroUsize;
+
+use half::{bf16, f16};
+
 const THETA: f32 = 1000.0;
 
 /// A made-up sequence: its query, key and value rows, and where its tokens are in the cache.
-struct Sequence {
+pub(super) struct Sequence {
     qkv: Vec<Vec<f32>>,
-    blocks: Vec<u32>,
+    pub(super) blocks: Vec<u32>,
 }
 
-/// One way to share out heads, and a cache for them.
-#[derive(Clone)]
-struct Setting {
+/// One way to share out heads, a cache for them, and what rows see.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
     heads: HeadShard,
     rope: Rope,
     cache: CacheShape,
+    window: Option<NonZeroUsize>,
 }
 
 const LAYER: usize = 1;
 
 impl Setting {
-    fn new(queries_per_kv: usize, query_heads: Range<usize>, dim: usize, tokens: usize) -> Self {
+    pub(super) fn new(
+        queries_per_kv: usize,
+        query_heads: Range<usize>,
+        dim: usize,
+        tokens: usize,
+    ) -> Self {
         let first = query_heads.start / queries_per_kv;
         let kv_heads = first..query_heads.end.div_ceil(queries_per_kv);
         let cache = CacheShape {
@@ -30,9 +40,23 @@ impl Setting {
             head_dim: dim,
             blocks: 256 / tokens,
             tokens_per_block: tokens,
+            dtype: CacheType::F32,
         };
         let heads = HeadShard { query_heads, kv_heads, queries_per_kv, head_dim: dim };
-        Self { heads, rope: Rope { theta: THETA, dims: dim / 4 * 2 }, cache }
+        let rope = Rope { theta: THETA, dims: dim / 4 * 2 };
+        Self { heads, rope, cache, window: None }
+    }
+
+    /// The same with a cache of this type.
+    pub(super) fn stored_as(mut self, dtype: CacheType) -> Self {
+        self.cache.dtype = dtype;
+        self
+    }
+
+    /// The same with rows that see so many tokens.
+    pub(super) fn seeing(mut self, window: usize) -> Self {
+        self.window = NonZeroUsize::new(window);
+        self
     }
 
     fn columns(&self) -> usize {
@@ -40,7 +64,7 @@ impl Setting {
     }
 
     /// A sequence of `len` tokens in blocks that are `step` apart from `first` on, last one first.
-    fn sequence(&self, len: usize, first: u32, step: u32, seed: u64) -> Sequence {
+    pub(super) fn sequence(&self, len: usize, first: u32, step: u32, seed: u64) -> Sequence {
         let mut random = Random(seed);
         let row = |_| random.values(self.columns()).iter().map(|x| x * 3.0).collect();
         let count = len.div_ceil(self.cache.tokens_per_block) as u32;
@@ -48,14 +72,27 @@ impl Setting {
         Sequence { qkv: (0..len).map(row).collect(), blocks }
     }
 
-    fn backend(&self, kernels: Kernels, threads: usize) -> CpuBackend {
+    pub(super) fn backend(&self, kernels: Kernels, threads: usize) -> CpuBackend {
         let mut backend = backend(kernels, threads);
         backend.allocate_cache(self.cache).unwrap();
         backend
     }
 
     /// Attention of some rows of some sequences in one batch: `[rows, query heads * dim]`.
-    fn run(&self, backend: &mut CpuBackend, parts: &[(&Sequence, Range<usize>)]) -> Vec<f32> {
+    pub(super) fn run(
+        &self,
+        backend: &mut CpuBackend,
+        parts: &[(&Sequence, Range<usize>)],
+    ) -> Vec<f32> {
+        self.run_layer(LAYER, backend, parts)
+    }
+
+    pub(super) fn run_layer(
+        &self,
+        layer: usize,
+        backend: &mut CpuBackend,
+        parts: &[(&Sequence, Range<usize>)],
+    ) -> Vec<f32> {
         let mut batch = Batch::default();
         let mut rows = Vec::new();
         for (sequence, positions) in parts {
@@ -74,50 +111,69 @@ impl Setting {
         let table = backend.pack(&[Stored::floats(&rows, self.columns()).view()]).unwrap();
         backend.begin(&batch).unwrap();
         let qkv = backend.embed(&table, 0).unwrap();
-        let mixed = backend.attention(LAYER, qkv, &self.heads, &self.rope).unwrap();
+        let mixed = backend.attention(layer, qkv, &self.heads, &self.rope, self.window).unwrap();
         values(backend, &mixed)
     }
 
-    /// What the textbook gives for one position of a sequence.
+    /// What the textbook gives for one position of a sequence, with keys and values as they are kept.
     fn expected(&self, sequence: &Sequence, position: usize) -> Vec<f64> {
         let HeadShard { query_heads, kv_heads, head_dim, .. } = &self.heads;
         let head = |position: usize, number: usize| {
             &sequence.qkv[position][number * head_dim..(number + 1) * head_dim]
         };
+        let window = self.window.map_or(usize::MAX, NonZeroUsize::get);
+        let seen = (position + 1).saturating_sub(window)..position + 1;
         let mut mixed = Vec::new();
         for query in 0..query_heads.len() {
             let key = query_heads.len() + self.heads.kv_head_of(query);
             let value = key + kv_heads.len();
             let q = self.rotated(head(position, query), position);
-            let scores = (0..=position).map(|at| {
-                let k = self.rotated(head(at, key), at);
-                let dot: f64 = q.iter().zip(&k).map(|(q, k)| q * k).sum();
+            let scores = seen.clone().map(|at| {
+                let k = kept(self.cache.dtype, &self.rotated(head(at, key), at));
+                let dot: f64 = q.iter().zip(&k).map(|(&q, k)| f64::from(q) * k).sum();
                 dot / (*head_dim as f64).sqrt()
             });
             let scores: Vec<f64> = scores.collect();
             let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
             let total: f64 = weights.iter().sum();
-            mixed.extend((0..*head_dim).map(|at| {
-                let terms = weights.iter().enumerate();
-                terms.map(|(t, weight)| weight * f64::from(head(t, value)[at])).sum::<f64>() / total
-            }));
+            let mut sums = vec![0.0; *head_dim];
+            for (at, weight) in seen.clone().zip(&weights) {
+                for (sum, value) in sums.iter_mut().zip(kept(self.cache.dtype, head(at, value))) {
+                    *sum += weight * value / total;
+                }
+            }
+            mixed.extend(sums);
         }
         mixed
     }
 
-    fn rotated(&self, head: &[f32], position: usize) -> Vec<f64> {
-        let mut turned: Vec<f64> = head.iter().map(|&x| f64::from(x)).collect();
+    /// As the backend rotates, to the bit, so that what is kept is rounded to the same side.
+    fn rotated(&self, head: &[f32], position: usize) -> Vec<f32> {
+        let mut turned = head.to_vec();
         for i in 0..self.rope.dims / 2 {
-            let power = 2.0 * i as f64 / self.rope.dims as f64;
-            let angle = position as f64 / f64::from(THETA).powf(power);
-            let (sin, cos) = angle.sin_cos();
+            let power = -2.0 / self.rope.dims as f64 * i as f64;
+            let angle = position as f64 * f64::from(THETA).powf(power);
+            let (sin, cos) = (angle.sin() as f32, angle.cos() as f32);
             let (a, b) = (turned[2 * i], turned[2 * i + 1]);
             turned[2 * i] = a * cos - b * sin;
             turned[2 * i + 1] = a * sin + b * cos;
         }
         turned
     }
+}
+
+/// What a cache of this type makes of a vector.
+fn kept(dtype: CacheType, vector: &[f32]) -> Vec<f64> {
+    let scale = vector.iter().fold(0f32, |greatest, x| greatest.max(x.abs())) / 127.0;
+    let element = |&x: &f32| match dtype {
+        CacheType::F32 => f64::from(x),
+        CacheType::Bf16 => bf16::from_f32(x).to_f64(),
+        CacheType::F16 => f16::from_f32(x).to_f64(),
+        CacheType::Int8 if scale == 0.0 => 0.0,
+        CacheType::Int8 => f64::from((x / scale).round_ties_even()) * f64::from(scale),
+    };
+    vector.iter().map(element).collect()
 }
 
 /// Heads of whole and of uneven shards, dimensions that fill registers and that don't, blocks of less
@@ -133,9 +189,22 @@ fn settings() -> [Setting; 6] {
     ]
 }
 
+/// Each setting as it is, and with each type of cache and a window: of one token, of less and of more
+/// than a block, and of more than there is.
+fn variants() -> impl Iterator<Item = Setting> {
+    settings().into_iter().enumerate().flat_map(|(shift, setting)| {
+        let windows = [1, 5, 23, 1000].into_iter().cycle().skip(shift);
+        let stored = CacheType::ALL.into_iter().zip(windows).map({
+            let setting = setting.clone();
+            move |(dtype, window)| setting.clone().stored_as(dtype).seeing(window)
+        });
+        std::iter::once(setting).chain(stored)
+    })
+}
+
 #[test]
 fn two_spans_get_what_the_textbook_says() {
-    for setting in settings() {
+    for setting in variants() {
         // The blocks of the two lie between each other.
         let first = setting.sequence(77, 0, 2, 1);
         let second = setting.sequence(19, 1, 2, 2);
@@ -153,7 +222,7 @@ fn two_spans_get_what_the_textbook_says() {
 
 #[test]
 fn a_prompt_has_the_same_bits_however_it_is_cut_and_run() {
-    for setting in settings() {
+    for setting in variants() {
         let prompt = setting.sequence(61, 0, 1, 3);
         let other = setting.sequence(30, 128 / setting.cache.tokens_per_block as u32, 1, 4);
         for kernels in kernels_that_run() {
@@ -172,7 +241,10 @@ fn a_prompt_has_the_same_bits_however_it_is_cut_and_run() {
                         let columns = rows.len() / (5 + cut[1] - cut[0]);
                         mixed.extend_from_slice(&rows[5 * columns..]);
                     }
-                    assert!(mixed == whole, "{kernels:?}, {threads} threads, cut at {cuts:?}");
+                    assert!(
+                        mixed == whole,
+                        "{kernels:?}, {threads} threads, cut at {cuts:?}: {setting:?}"
+                    );
                 }
             }
         }
@@ -181,7 +253,7 @@ fn a_prompt_has_the_same_bits_however_it_is_cut_and_run() {
 
 #[test]
 fn one_token_at_a_time_has_the_bits_of_a_whole_prompt() {
-    for setting in settings() {
+    for setting in variants() {
         let prompt = setting.sequence(40, 0, 1, 5);
         for kernels in kernels_that_run() {
             let whole = setting.run(&mut setting.backend(kernels, 2), &[(&prompt, 0..40)]);
@@ -189,7 +261,7 @@ fn one_token_at_a_time_has_the_bits_of_a_whole_prompt() {
             let each: Vec<f32> = (0..40)
                 .flat_map(|at| setting.run(&mut backend, &[(&prompt, at..at + 1)]))
                 .collect();
-            assert!(each == whole, "{kernels:?}");
+            assert!(each == whole, "{kernels:?}: {setting:?}");
         }
     }
 }
@@ -208,7 +280,7 @@ fn a_long_prompt_has_the_same_bits_on_three_threads() {
 
 #[test]
 fn what_a_block_held_before_is_not_seen() {
-    for setting in settings() {
+    for setting in variants() {
         let mut spoilt = setting.sequence(61, 0, 1, 6);
         spoilt.qkv.iter_mut().flatten().for_each(|x| *x = f32::NAN);
         let prompt = setting.sequence(61, 0, 1, 7);
@@ -218,7 +290,50 @@ fn what_a_block_held_before_is_not_seen() {
             setting.run(&mut backend, &[(&spoilt, 0..61)]);
             let mut reused = setting.run(&mut backend, &[(&prompt, 0..23)]);
             reused.extend(setting.run(&mut backend, &[(&prompt, 23..61)]));
-            assert!(reused == clean, "{kernels:?}");
+            assert!(reused == clean, "{kernels:?}: {setting:?}");
+        }
+    }
+}
+
+#[test]
+fn a_window_of_all_positions_has_the_bits_of_none() {
+    for setting in settings() {
+        let prompt = setting.sequence(61, 0, 1, 10);
+        for kernels in kernels_that_run() {
+            let run = |setting: &Setting| {
+                setting.run(&mut setting.backend(kernels, 2), &[(&prompt, 0..61)])
+            };
+            let all = run(&setting);
+            for window in [61, 62, usize::MAX] {
+                assert!(run(&setting.clone().seeing(window)) == all, "{kernels:?} {window}");
+            }
+            assert!(run(&setting.clone().seeing(60)) != all, "{kernels:?}");
+        }
+    }
+}
+
+#[test]
+fn blocks_outside_the_window_may_be_others_by_now() {
+    for setting in variants() {
+        let tokens = setting.cache.tokens_per_block;
+        let mut others = setting.sequence(61, 128 / tokens as u32, 1, 11);
+        others.qkv.iter_mut().flatten().for_each(|x| *x = f32::NAN);
+        let mut prompt = setting.sequence(61, 0, 1, 12);
+        for kernels in kernels_that_run() {
+            let mut backend = setting.backend(kernels, 2);
+            setting.run(&mut backend, &[(&others, 0..61)]);
+            let whole = setting.run(&mut backend, &[(&prompt, 0..61)]);
+            let own = prompt.blocks.clone();
+            for start in [30usize, 44, 57, 60] {
+                // Positions from here on are seen by the row at `start`.
+                let seen =
+                    setting.window.map_or(0, |window| (start + 1).saturating_sub(window.get()));
+                let outside = seen / tokens;
+                prompt.blocks[..outside].copy_from_slice(&others.blocks[..outside]);
+                let rest = setting.run(&mut backend, &[(&prompt, start..61)]);
+                prompt.blocks.clone_from(&own);
+                assert!(whole.ends_with(&rest), "{kernels:?}, from {start} on: {setting:?}");
+            }
         }
     }
 }
@@ -230,17 +345,7 @@ fn layers_have_caches_of_their_own() {
     let mut backend = setting.backend(Kernels::detect(), 1);
     setting.run(&mut backend, &[(&prompt, 0..19)]);
     // Layer 0 gets one row at position 19 and has seen nothing before it.
-    let table = backend.pack(&[Stored::floats(&prompt.qkv[19], 24).view()]).unwrap();
-    let one = Batch {
-        tokens: vec![0],
-        spans: vec![Span { rows: 0..1, position: 19, blocks: 0..2 }],
-        blocks: prompt.blocks.clone(),
-        sampled: vec![],
-    };
-    backend.begin(&one).unwrap();
-    let qkv = backend.embed(&table, 0).unwrap();
-    let mixed = backend.attention(0, qkv, &setting.heads, &setting.rope).unwrap();
-    let mixed = values(&mut backend, &mixed);
+    let mixed = setting.run_layer(0, &mut backend, &[(&prompt, 19..20)]);
     // Nineteen keys of zeros score 0 and weigh in with values of zeros.
     let empty = Sequence {
         qkv: (0..20)
