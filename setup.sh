@@ -1,6 +1,9 @@
 #!/bin/sh
 # Installs what building and running shardrun needs, where it is missing: an MPI, libclang for its
 # bindings, a C compiler, pip to fetch models. Changes nothing when all is there.
+#
+#   setup.sh          what building and running needs
+#   setup.sh bench    also what the benchmarks need: venv and a C++ compiler, to build llama.cpp
 set -eu
 
 missing=""
@@ -20,6 +23,11 @@ any() { for path in "$@"; do [ -e "$path" ] && return 0; done; return 1; }
 command -v cc >/dev/null 2>&1 || need gcc libc6-dev
 python3 -m pip --version >/dev/null 2>&1 || command -v pip3 >/dev/null 2>&1 ||
     command -v pip >/dev/null 2>&1 || need python3-pip
+
+if [ "${1:-}" = bench ]; then
+    command -v c++ >/dev/null 2>&1 || need g++
+    python3 -c "import ensurepip, venv" 2>/dev/null || need python3-venv
+fi
 
 if [ -n "$missing" ]; then
     if ! command -v apt-get >/dev/null 2>&1; then

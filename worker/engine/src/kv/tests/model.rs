@@ -344,7 +344,7 @@ impl World {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 200,
+        cases: crate::soak::cases(200),
         rng_seed: RngSeed::Fixed(3),
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -284,9 +284,3 @@ fn likeliest(row: u64, count: usize) -> Vec<Candidate> {
         .map(|at| Candidate { token: token(at), log_prob: -0.1 - spread * at as f32 })
         .collect()
 }
-
-/// Runs of the property test: `SHARDRUN_SOAK` times as many as usual.
-pub(super) fn cases() -> u32 {
-    let soak = std::env::var("SHARDRUN_SOAK").ok().and_then(|factor| factor.parse().ok());
-    soak.unwrap_or(1u32).saturating_mul(200)
-}

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use shardrun_wire::{BeamSearch, RequestId, Search};
 
-use super::model::{self, Engine, config, request};
+use super::model::{Engine, config, request};
 use super::*;
 
 /// A request that arrives, and what becomes of it.
@@ -156,7 +156,7 @@ fn drive(config: SchedulerConfig, arrivals: Vec<Arrival>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: model::cases(), failure_persistence: None, ..ProptestConfig::default()
+        cases: crate::soak::cases(200), failure_persistence: None, ..ProptestConfig::default()
     })]
 
     #[test]
