@@ -51,7 +51,7 @@ impl Scheduler {
             if logits == Rows::All {
                 let prompt = group.request.prompt.len();
                 let first = span.start.max(group.context_rows);
-                let rows = span.end.min(prompt).saturating_sub(first);
+                let rows = span.end.min(prompt) - first;
                 let (id, row) = (group.request.id, row + first - span.start);
                 self.draws.push(Draw::Context { row, rows, position: first, id });
             }
@@ -98,8 +98,8 @@ fn draws(group: &Group, number: usize, end: usize) -> bool {
 fn logits_of(group: &Group, number: usize, end: usize) -> Rows {
     let context_wanted = group.request.wanted.context_logits
         && number == group.trunk()
-        && group.sequences[number].computed < group.request.prompt.len()
-        && group.context_rows < group.request.prompt.len();
+        // Those that the client has are computed again after a pause.
+        && group.context_rows < end.min(group.request.prompt.len());
     if context_wanted {
         Rows::All
     } else if draws(group, number, end) {
