@@ -97,14 +97,22 @@ impl Client {
         whole(response.with_context(|| format!("POST {path}"))?)
     }
 
+    /// The whole answer of a model to a request.
+    ///
+    /// # Errors
+    /// If it is another than 200.
+    pub fn answer(&self, model: &str, request: &Value) -> anyhow::Result<Value> {
+        let reply = self.post(&format!("/v2/models/{model}/generate"), request.to_string())?;
+        ensure!(reply.status == 200, "{reply:?} to {request}");
+        reply.json()
+    }
+
     /// The text that `ensemble` generates for a request.
     ///
     /// # Errors
     /// If the answer is another than 200.
     pub fn generate(&self, request: &Value) -> anyhow::Result<String> {
-        let reply = self.post("/v2/models/ensemble/generate", request.to_string())?;
-        ensure!(reply.status == 200, "{reply:?} to {request}");
-        let body = reply.json()?;
+        let body = self.answer("ensemble", request)?;
         Ok(body["text_output"].as_str().context("text_output is text")?.to_owned())
     }
 
@@ -124,14 +132,23 @@ impl Client {
         Ok(Events { lines: BufReader::new(reader) })
     }
 
+    /// GET of a path where the metrics are.
+    ///
+    /// # Errors
+    /// If the answer is another than 200.
+    pub fn observe(&self, path: &str) -> anyhow::Result<Reply> {
+        let response = self.agent.get(format!("http://{}{path}", self.ready.metrics)).call();
+        let reply = whole(response.with_context(|| format!("GET {path}"))?)?;
+        ensure!(reply.status == 200, "{reply:?}");
+        Ok(reply)
+    }
+
     /// What `/metrics` says now.
     ///
     /// # Errors
     /// If it isn't in the strict text format.
     pub fn metrics(&self) -> anyhow::Result<Exposition> {
-        let response = self.agent.get(format!("http://{}/metrics", self.ready.metrics)).call()?;
-        let reply = whole(response)?;
-        ensure!(reply.status == 200, "{reply:?}");
+        let reply = self.observe("/metrics")?;
         Exposition::parse(&reply.body)
     }
 }
@@ -146,17 +163,17 @@ fn whole(mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Reply
     })
 }
 
-/// The texts of a stream's events as they come. Dropping it closes the connection.
+/// A stream's events as they come. Dropping it closes the connection.
 pub struct Events {
     lines: BufReader<Box<dyn Read + Send>>,
 }
 
 impl Events {
-    /// The next event's text; `None` after the last.
+    /// The next event; `None` after the last.
     ///
     /// # Errors
-    /// If the stream is cut, or says that something went wrong.
-    pub fn next_text(&mut self) -> anyhow::Result<Option<String>> {
+    /// If the stream is cut.
+    pub fn next_event(&mut self) -> anyhow::Result<Option<Value>> {
         let mut line = String::new();
         if self.lines.read_line(&mut line).context("the stream was cut")? == 0 {
             return Ok(None);
@@ -165,7 +182,15 @@ impl Events {
         self.lines.read_line(&mut blank)?;
         let data = line.strip_prefix("data: ").filter(|_| blank == "\n");
         let data = data.with_context(|| format!("no event: {line:?} and {blank:?}"))?;
-        let event: Value = serde_json::from_str(data)?;
+        Ok(Some(serde_json::from_str(data)?))
+    }
+
+    /// The next event's text; `None` after the last.
+    ///
+    /// # Errors
+    /// If the stream is cut, or says that something went wrong.
+    pub fn next_text(&mut self) -> anyhow::Result<Option<String>> {
+        let Some(event) = self.next_event()? else { return Ok(None) };
         let text = event["text_output"].as_str();
         Ok(Some(text.with_context(|| format!("an event without text: {event}"))?.to_owned()))
     }

@@ -5,6 +5,7 @@
 //! outside. The stories are in `tests/`, one file each.
 
 mod deployment;
+mod generation;
 mod golden;
 mod http;
 mod leftovers;
@@ -17,6 +18,7 @@ mod spawn;
 mod wait;
 
 pub use deployment::{Deployment, Ready};
+pub use generation::{Generation, GenerationCase, GoldenSequence, generation};
 pub use golden::{Golden, GoldenPrompt, LOGIT_ERROR, golden};
 pub use http::{Client, Events, RawReply, Reply, raw_request};
 pub use leftovers::Leftovers;

@@ -86,7 +86,11 @@ fn the_server_says_what_it_is() -> anyhow::Result<()> {
             for input in ["text_input", "max_tokens", "seed", "stop_words"] {
                 assert!(inputs.iter().any(|name| name == input), "{inputs:?}");
             }
-            assert_eq!(names(&body["outputs"])?, ["text_output"]);
+            let outputs = names(&body["outputs"])?;
+            for output in ["text_output", "cum_log_probs", "context_logits"] {
+                assert!(outputs.iter().any(|name| name == output), "{outputs:?}");
+            }
+            assert!(!outputs.iter().any(|name| name == "output_ids"), "{outputs:?}");
             let ready = client.get(&format!("{path}/ready"))?;
             assert_eq!((ready.status, &*ready.body), (200, ""));
         }

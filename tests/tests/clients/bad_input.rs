@@ -40,7 +40,30 @@ fn bad_bodies() -> Vec<(Vec<u8>, String)> {
         json(but("seed", json!(-1)), "seed is -1: expected a whole number from 0"),
         json(but("end_id", json!(49152)), "end_id is 49152: expected a token below 49152"),
         json(but("stop_words", json!(3)), "stop_words is 3: expected strings"),
-        json(but("beam_width", json!(4)), "beam_width is 4: this server only takes 1"),
+        json(but("beam_width", json!(9)), "beam_width is 9: expected a whole number from 1 to 8"),
+        json(
+            but("num_return_sequences", json!(33)),
+            "num_return_sequences is 33: expected a whole number from 1 to 32",
+        ),
+        json(but("min_p", json!(1.5)), "min_p is 1.5: expected a number from 0 to 1"),
+        json(
+            but("repetition_penalty", json!(0)),
+            "repetition_penalty is 0: expected a number above 0",
+        ),
+        json(
+            but("no_repeat_ngram_size", json!(-1)),
+            "no_repeat_ngram_size is -1: expected a whole number from 0",
+        ),
+        json(
+            but("embedding_bias_words", json!(["a"])),
+            "embedding_bias_weights is missing: expected as many as embedding_bias_words, 1",
+        ),
+        json(but("priority", json!(1.5)), "priority is 1.5: expected a number from 0 to 1"),
+        json(but("timeout", json!(-1)), "timeout is -1: expected a whole number from 0"),
+        json(
+            but("guided_decoding_guide_type", json!("xml")),
+            "guided_decoding_guide_type is \"xml\": expected json, json_schema, regex or",
+        ),
         json(but("mine", json!({})), "mine is an array, an object or null"),
         json(but("parameters", json!(3)), "Expected JSON object for keyword: 'parameters'"),
         json(
@@ -92,7 +115,7 @@ fn bad_paths_methods_and_sizes_get_their_statuses() -> anyhow::Result<()> {
     let body = prompt("Hello", 4).to_string();
     for (path, sentence) in [
         ("/v2/models/gpt/generate", format!("{unknown}: 'gpt' is not found")),
-        ("/v2/models/tensorrt_llm/generate", format!("{unknown}: 'tensorrt_llm' is not found")),
+        ("/v2/models/preprocessing/generate", format!("{unknown}: 'preprocessing' is not found")),
         (
             "/v2/models/ensemble/versions/2/generate",
             format!("{unknown}: 'ensemble' version 2 is not found"),

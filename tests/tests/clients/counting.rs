@@ -13,6 +13,17 @@ fn blocks(scrape: &Exposition, kind: &str) -> anyhow::Result<f64> {
     scrape.value("nv_trt_llm_kv_cache_block_metrics", &[("kv_cache_block_type", kind)])
 }
 
+/// Requests in some state.
+pub(super) fn requests(scrape: &Exposition, state: &str) -> anyhow::Result<f64> {
+    scrape.value("nv_trt_llm_request_metrics", &[("request_type", state)])
+}
+
+/// Whether no request is there, and none has left anything.
+pub(super) fn nothing_is_left(client: &Client) -> anyhow::Result<bool> {
+    let idle = requests(&client.metrics()?, "active")? == 0.0;
+    Ok(idle && all_blocks_free(client)?)
+}
+
 fn all_blocks_free(client: &Client) -> anyhow::Result<bool> {
     let scrape = client.metrics()?;
     Ok(blocks(&scrape, "used")? == 0.0 && blocks(&scrape, "free")? == blocks(&scrape, "max")?)
@@ -64,7 +75,7 @@ fn metrics_count_what_clients_received() -> anyhow::Result<()> {
         assert_eq!(value("nv_inference_request_failure", &cancelled)?, 0.0, "{model}");
     }
     assert_eq!(value("nv_inference_pending_request_count", &[])?, 0.0);
-    assert_eq!(value("nv_trt_llm_request_metrics", &[("request_type", "active")])?, 0.0);
+    assert_eq!(requests(&scrape, "active")?, 0.0);
     assert_eq!(blocks(&scrape, "max")? * blocks(&scrape, "tokens_per")?, 4096.0);
     // Every rank has executed every iteration.
     let iterations = value("nv_trt_llm_general_metrics", &[("general_type", "iteration_counter")])?;

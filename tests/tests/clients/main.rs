@@ -3,9 +3,18 @@
 mod answers;
 mod bad_input;
 mod counting;
+mod ending;
+mod generation;
+mod guided;
+mod iterations;
 mod loading;
+mod logits;
+mod perf;
 mod sampling;
+mod sequences;
 mod streams;
+mod tokens;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
