@@ -13,7 +13,6 @@ The CPU is enough: it takes a few minutes and about 2 GB of memory.
 Where the numbers come from:
   * Weights, tokens and arithmetic are those of make_golden.py; the tokens are transformers' generate()'s.
   * "score" of a beam is generate()'s: its log probability over its length, the end token counted in both.
-    "cum_log_prob" is that of the tokens that are given.
   * "log_probs" are of the logits before any processor, of each token of a greedy sequence.
   * "gap" says how close it was, so that a tie can be told from an error. Greedy: how far apart the two best
     processed logits were at each step, the one that ended the sequence included. Beams: at each step, how far the log
@@ -98,8 +97,7 @@ class Reference:
             kept = tokens[: tokens.index(end_id)] if ended else tokens
             length = len(kept) + ended
             assert abs(sum(steps[:length]) / length - score) < 1e-4, (steps, score)
-            cum_log_prob = six(sum(steps[: len(kept)]))
-            sequences.append({"tokens": kept, "ended": ended, "score": six(score), "cum_log_prob": cum_log_prob})
+            sequences.append({"tokens": kept, "ended": ended, "score": six(score)})
         return sequences, self.gaps
 
 

@@ -18,7 +18,7 @@ pub struct Generation {
 /// One request.
 #[derive(Debug, Deserialize)]
 pub struct GenerationCase {
-    /// Index of its prompt among those of [`golden`](crate::golden).
+    /// Index of its prompt among those of [`golden`](crate::golden()).
     pub prompt: usize,
     /// Inputs, named as in `docs/api.md`; `bad_words` are lists of tokens, and `embedding_bias` is
     /// pairs of a token and its weight.
@@ -40,8 +40,6 @@ pub struct GoldenSequence {
     pub log_probs: Option<Vec<f32>>,
     /// Of a beam: its log probability over its length, the end token counted in both.
     pub score: Option<f32>,
-    /// Of a beam: the log probability of its tokens, without the end token.
-    pub cum_log_prob: Option<f32>,
 }
 
 /// The golden file of what SmolLM2-135M-Instruct in Q4_1 generates.

@@ -82,13 +82,10 @@ fn what_the_reference_generates_is_generated() -> anyhow::Result<()> {
 
         let sums = floats(&answer["cum_log_probs"])?;
         for (sequence, &sum) in case.sequences.iter().zip(&sums) {
-            if let Some(cum_log_prob) = sequence.cum_log_prob {
-                near(sum, cum_log_prob, &format!("{name}: log probability of a beam"));
-            }
-            // The end token counts in a score, and is not in the sum.
-            if let Some(score) = sequence.score.filter(|_| !sequence.ended) {
-                let length = sequence.tokens.len() as f32;
-                near(sum / length, score, &format!("{name}: score of a beam"));
+            if let Some(score) = sequence.score {
+                // The end token counts, and is not among the tokens.
+                let length = sequence.tokens.len() + usize::from(sequence.ended);
+                near(sum / length as f32, score, &format!("{name}: score of a beam"));
             }
         }
         let [sequence] = &*case.sequences else { continue };

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use shardrun_metrics::{Counter, Histogram, MetricsPage, Model, ModelCounter};
 use shardrun_wire::{
-    BlockCounts, FinishReason, Finished, Logits, OutputSink, Request, RequestAccount, RequestId,
+    BeamScore, BlockCounts, FinishReason, Finished, Logits, OutputSink, Request, RequestAccount,
+    RequestId,
 };
 
 use crate::guide::{CompiledGuide, MaskWorker};
@@ -189,7 +190,7 @@ pub(crate) struct SequenceToken {
 pub(crate) struct SequenceEnd {
     pub(crate) sequence: u32,
     pub(crate) reason: FinishReason,
-    pub(crate) score: Option<f32>,
+    pub(crate) score: Option<BeamScore>,
     /// The request's, if it ended.
     pub(crate) blocks: Option<BlockCounts>,
 }

@@ -173,6 +173,7 @@ impl Completion {
 
     fn finish(&mut self, finished: Finished, piece: &mut Generated) -> Result<(), ApiError> {
         self.account = self.account.or(finished.account);
+        piece.beam_sum = finished.score.map(|score| score.cum_log_prob);
         if let Some(sequence) = self.sequences.get_mut(finished.sequence as usize) {
             // One that a stop word closed has all that it should, however the engine ends it.
             if !sequence.closed() {

@@ -19,7 +19,8 @@ pub use client::{EngineClient, EngineLimits, EngineState, Refused};
 pub use engine_socket::{EngineServer, SocketEngine, SocketError};
 pub use kv_event::{BlockHash, KvEvent, KvEventData, StoredBlock};
 pub use output::{
-    BlockCounts, FinishReason, Finished, Logits, LogitsOf, Output, RequestAccount, Tokens,
+    BeamScore, BlockCounts, FinishReason, Finished, Logits, LogitsOf, Output, RequestAccount,
+    Tokens,
 };
 pub use request::{
     BeamSearch, DEFAULT_PRIORITY, Guide, Request, RequestId, Resumed, RetainedRange, Retention,

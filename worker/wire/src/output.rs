@@ -62,10 +62,19 @@ pub struct Finished {
     pub sequence: u32,
     /// Why it ended.
     pub reason: FinishReason,
-    /// A beam's score by which beams are ordered; `None` of a sequence that was sampled.
-    pub score: Option<f32>,
+    /// What a beam search says of it; `None` of a sequence that was sampled.
+    pub score: Option<BeamScore>,
     /// The request's account, with the last of its sequences to end.
     pub account: Option<RequestAccount>,
+}
+
+/// How likely a beam search found a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeamScore {
+    /// By which beams are ordered: `cum_log_prob` over the length to the power of the length penalty.
+    pub score: f32,
+    /// The sum of its tokens' log probabilities; that of the end token counts.
+    pub cum_log_prob: f32,
 }
 
 /// Why a sequence ended.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use shardrun_wire::{
-    BlockCounts, FinishReason, Request, RequestStage, RequestStats, RetentionPriority, Search,
+    BeamScore, BlockCounts, FinishReason, Request, RequestStage, RequestStats, RetentionPriority,
+    Search,
 };
 
 use super::Event;
@@ -192,7 +193,7 @@ impl Group {
         &mut self,
         at: usize,
         reason: FinishReason,
-        score: Option<f32>,
+        score: Option<BeamScore>,
         events: &mut Vec<Event>,
     ) {
         self.sequences[at].finished = true;

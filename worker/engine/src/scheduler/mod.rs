@@ -25,7 +25,7 @@ mod queue;
 use std::time::Duration;
 
 use shardrun_wire::{
-    BlockCounts, FinishReason, KvEvent, Request, RequestId, RequestStage, RequestStats,
+    BeamScore, BlockCounts, FinishReason, KvEvent, Request, RequestId, RequestStage, RequestStats,
 };
 
 use crate::beam::BeamChoice;
@@ -88,8 +88,8 @@ pub enum Event {
         sequence: u32,
         /// Why.
         reason: FinishReason,
-        /// A beam's score.
-        score: Option<f32>,
+        /// What a beam search says of it.
+        score: Option<BeamScore>,
         /// The request's blocks, if it ended with this sequence.
         ended: Option<BlockCounts>,
     },

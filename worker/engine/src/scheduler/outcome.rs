@@ -1,6 +1,6 @@
 //! What came of a plan: new tokens, ends, forks.
 
-use shardrun_wire::FinishReason;
+use shardrun_wire::{BeamScore, FinishReason};
 
 use super::{Draw, Event, Scheduler, SequenceRef};
 use crate::beam::Progress;
@@ -126,7 +126,8 @@ impl Scheduler {
                 token,
                 log_prob,
             }));
-            group.finish(at, result.reason.clone(), Some(result.score), events);
+            let score = BeamScore { score: result.score, cum_log_prob: result.cum_log_prob };
+            group.finish(at, result.reason.clone(), Some(score), events);
         }
     }
 

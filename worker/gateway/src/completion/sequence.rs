@@ -17,13 +17,16 @@ pub(crate) struct Generated {
     pub(crate) log_probs: Vec<f32>,
     /// One row a token, if they were wanted.
     pub(crate) logits: Vec<Vec<f32>>,
+    /// Of a beam that has ended: the sum that the search had, its end token's log probability included.
+    pub(crate) beam_sum: Option<f32>,
 }
 
 impl Generated {
     /// `sum` and the log probabilities here, added in the order of their tokens: the result is the
-    /// same in however many pieces they come.
+    /// same in however many pieces they come. Of a beam, what the search says.
     pub(crate) fn cum_log_prob(&self, sum: f32) -> f32 {
-        self.log_probs.iter().fold(sum, |sum, log_prob| sum + log_prob)
+        let added = || self.log_probs.iter().fold(sum, |sum, log_prob| sum + log_prob);
+        self.beam_sum.unwrap_or_else(added)
     }
 
     pub(crate) fn append(&mut self, mut next: Self) {
@@ -31,6 +34,7 @@ impl Generated {
         self.tokens.append(&mut next.tokens);
         self.log_probs.append(&mut next.log_probs);
         self.logits.append(&mut next.logits);
+        self.beam_sum = next.beam_sum.or(self.beam_sum);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine::LIMITS;
 use super::*;
 use crate::{
-    BlockCounts, BlockHash, EngineClient, EngineState, Guide, InflightBatchingStats,
+    BeamScore, BlockCounts, BlockHash, EngineClient, EngineState, Guide, InflightBatchingStats,
     IterationStats, KvCacheStats, KvEvent, KvEventData, Logits, LogitsOf, Refused, RequestAccount,
     RequestStage, RequestStats, Resumed, Search, StoredBlock, Wanted,
 };
@@ -48,7 +48,7 @@ async fn a_request_arrives_as_it_was_and_its_outputs_come_in_order() {
     let end = Finished {
         sequence: 1,
         reason: FinishReason::Failed("why".into()),
-        score: Some(-1.5),
+        score: Some(BeamScore { score: -1.5, cum_log_prob: -3.0 }),
         account: Some(RequestAccount { arrival_ns: 5, blocks, ..RequestAccount::default() }),
     };
     sink.finish(finished(0));
