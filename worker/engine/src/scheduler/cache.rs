@@ -181,7 +181,6 @@ impl Cache {
             counts.missed += (sought - whole) as u64;
         }
         self.reused_tokens += self.prefix.tokens as u64;
-        self.fork(group);
     }
 
     /// Once the prompt is in the cache, gives all sequences of a group its blocks.

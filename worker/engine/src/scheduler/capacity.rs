@@ -146,8 +146,12 @@ impl Scheduler {
         let most = group.request.prompt.len() + group.request.max_tokens as usize - 1;
         let lengths = group.live().map(|at| (group.sequences[at].tokens.len() + 1).min(most));
         let needed = self.cache.blocks_for(group.request.prompt.len(), lengths);
-        let trunk = group.trunk();
-        self.cache.find(&group.request, &group.sequences[trunk].tokens);
+        // Several sequences begin anew where they part, which must not be out of a window by then.
+        let tokens = match group.live().count() {
+            1 => &group.sequences[group.trunk()].tokens,
+            _ => &group.request.prompt,
+        };
+        self.cache.find(&group.request, tokens);
         if !self.cache.claim(needed, room) {
             return false;
         }

@@ -145,9 +145,11 @@ impl Scheduler {
                 let mut group = self.running.remove(place);
                 group.give_back(&mut self.cache.kv, &mut self.free_slots);
             } else {
+                // A search that has too few beams may have more again, and keeps their slots.
+                let searches = group.beams.is_some();
                 for sequence in group.sequences.iter_mut().filter(|sequence| sequence.finished) {
                     sequence.release(&mut self.cache.kv);
-                    self.free_slots.extend(sequence.slot.take());
+                    self.free_slots.extend(sequence.slot.take_if(|_| !searches));
                 }
             }
         }
