@@ -5,7 +5,7 @@ CONFIG := configs/smollm2.toml
 # The peer that `make bench` compares with: llama.cpp, built on this machine.
 PEER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shardrun/peer
 
-.PHONY: serve test soak lint bench bench-quick bench-setup setup build model
+.PHONY: serve test test-setup soak lint bench bench-quick bench-setup setup build model
 
 title = @printf '\n== %s\n\n' '$(1)'
 
@@ -20,8 +20,11 @@ endef
 serve: build
 	@$(BIN)/shardrun serve $(CONFIG)
 
-test: lint build model
+test: test-setup lint build model
 	SHARDRUN_TEST_MODEL="$$($(BIN)/shardrun fetch $(CONFIG))" cargo test --release --locked --workspace
+
+test-setup:
+	@./setup.sh test
 
 # The engine's randomised tests, a hundred times as many cases as in `make test`.
 soak: setup

@@ -1,15 +1,17 @@
-//! Errors to exit codes, in one place: 0 ok, 1 failed, 2 usage, 4 lost a rank.
+//! Errors to exit codes, in one place: 0 ok, 1 failed, 2 usage, 3 Slurm refused, 4 lost a rank.
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use shardrun_config::{ConfigErrors, with_causes};
+use shardrun_slurm::SlurmError;
 
 use crate::supervisor::Ended;
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
+const REFUSED_BY_SLURM: u8 = 3;
 const LOST_A_RANK: u8 = 4;
 
 /// Writes the error to the terminal, and gives the code to exit with.
@@ -25,9 +27,16 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn code(error: &anyhow::Error) -> u8 {
+/// The code that an error ends this program with.
+pub(crate) fn code(error: &anyhow::Error) -> u8 {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
         return if errors.is_usage() { USAGE } else { FAILED };
+    }
+    if error
+        .downcast_ref::<SlurmError>()
+        .is_some_and(|error| matches!(error, SlurmError::Refused { .. }))
+    {
+        return REFUSED_BY_SLURM;
     }
     if error.downcast_ref::<Ended>().is_some_and(|ended| ended.lost_a_rank) {
         return LOST_A_RANK;

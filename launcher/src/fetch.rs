@@ -11,7 +11,7 @@ mod wheel;
 
 use std::path::{Path, PathBuf};
 
-use shardrun_config::{ModelSource, Sha256, cache_dir};
+use shardrun_config::{Deployment, ModelSource, Sha256, cache_dir};
 
 use crate::progress::Progress;
 use cache::CacheEntry;
@@ -28,6 +28,18 @@ pub(crate) enum ModelState {
     ToFetch { into: PathBuf },
     /// There is no file of this path, and nowhere to get it.
     Missing { path: PathBuf },
+}
+
+/// The local files of a deployment's models, in their order, downloaded if need be.
+///
+/// # Errors
+/// As for [`resolve_model`].
+pub(crate) fn resolve_models(
+    deployment: &Deployment,
+    progress: &mut dyn Progress,
+) -> Result<Vec<PathBuf>, FetchError> {
+    let models = deployment.models.iter();
+    models.map(|model| resolve_model(&model.source, model.sha256.as_ref(), progress)).collect()
 }
 
 /// Says where a model's file stands; changes nothing.

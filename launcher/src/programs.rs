@@ -4,26 +4,53 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// The name of this program.
+pub(crate) const SHARDRUN: &str = "shardrun";
 /// The name of the program that every rank runs.
 pub(crate) const WORKER: &str = "shardrun-worker";
-/// The name of the program that starts ranks.
+/// The programs that start ranks.
 pub(crate) const MPIRUN: &str = "mpirun";
+pub(crate) const SRUN: &str = "srun";
+pub(crate) const SPAWN: &str = "shardrun-spawn";
 
 /// `$SHARDRUN_WORKER`, or the worker beside this program, or one on PATH.
 pub(crate) fn worker() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("SHARDRUN_WORKER") {
         return Some(PathBuf::from(path)).filter(|path| is_program(path));
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(WORKER)));
-    beside.filter(|path| is_program(path)).or_else(|| on_path(WORKER))
+    beside(WORKER).or_else(|| on_path(WORKER))
 }
 
-/// The first `mpirun` on PATH, as environment modules or the distribution put it there.
-pub(crate) fn mpirun() -> Option<PathBuf> {
-    on_path(MPIRUN)
+/// What starts ranks, as environment modules or the distribution put it on PATH; our own is beside this
+/// program, too.
+pub(crate) fn starter(kind: crate::starter::Kind) -> Option<PathBuf> {
+    beside(kind.program())
+        .filter(|_| kind == crate::starter::Kind::CommSpawn)
+        .or_else(|| on_path(kind.program()))
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// What to do where there is none.
+pub(crate) fn no_starter(kind: crate::starter::Kind) -> String {
+    use crate::starter::Kind;
+    match kind {
+        Kind::Mpirun => format!(
+            "there is no {MPIRUN} on PATH; load your site's MPI module, or install openmpi-bin"
+        ),
+        Kind::Srun => format!("there is no {SRUN} on PATH: is Slurm installed on this node?"),
+        Kind::CommSpawn => format!(
+            "there is no {SPAWN} beside shardrun or on PATH; `cargo build --release` makes it"
+        ),
+    }
+}
+
+/// A program of ours, beside this one.
+fn beside(name: &str) -> Option<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(name)));
+    beside.filter(|path| is_program(path))
+}
+
+/// A program on PATH.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     find_in(&std::env::var_os("PATH")?, name)
 }
 

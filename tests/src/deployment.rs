@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::Client;
@@ -116,8 +117,20 @@ impl Deployment {
     /// # Errors
     /// If there is none, or several.
     pub fn pid(&self, role: Role) -> anyhow::Result<i32> {
+        self.pid_where(role, |_| true)
+    }
+
+    /// The process of an instance that has this role.
+    ///
+    /// # Errors
+    /// If there is none, or several.
+    pub fn pid_of(&self, instance: u32, role: Role) -> anyhow::Result<i32> {
+        self.pid_where(role, |process| process.of.is_some_and(|of| of.instance == instance))
+    }
+
+    fn pid_where(&self, role: Role, is: impl Fn(&Process) -> bool) -> anyhow::Result<i32> {
         let processes = self.processes();
-        let found: Vec<_> = processes.iter().filter(|process| process.role == role).collect();
+        let found: Vec<_> = processes.iter().filter(|it| it.role == role && is(it)).collect();
         let [process] = found[..] else {
             bail!("there is not one {role:?} among {processes:?}");
         };
@@ -187,9 +200,11 @@ impl Deployment {
     #[must_use]
     pub fn mpi_files(&self) -> Vec<PathBuf> {
         let mut files = entries(&self.folder.path().join("tmp"));
-        if let Ok(run) = self.run_dir() {
-            files.extend(entries(&run.join("mpi")));
-        }
+        let run = self.run_dir().map(|run| entries(&run)).unwrap_or_default();
+        let of_starts = run.iter().filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mpi."))
+        });
+        files.extend(of_starts.flat_map(|folder| entries(folder)));
         files
     }
 
@@ -200,6 +215,16 @@ impl Deployment {
     pub fn run_files(&self) -> anyhow::Result<Vec<String>> {
         let name = |path: PathBuf| Some(path.file_name()?.to_str()?.to_owned());
         Ok(entries(&self.run_dir()?).into_iter().filter_map(name).collect())
+    }
+
+    /// `state.json` of the run, as it is now.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn state(&self) -> anyhow::Result<Value> {
+        let path = self.run_dir()?.join("state.json");
+        let text = fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// How what was started has ended, if it has.

@@ -121,9 +121,17 @@ impl Client {
     /// # Errors
     /// If the answer is another than 200.
     pub fn stream(&self, request: &Value) -> anyhow::Result<Events> {
+        self.stream_of("ensemble", request)
+    }
+
+    /// What a model streams for a request, to which `"stream": true` is added.
+    ///
+    /// # Errors
+    /// As [`Client::stream`].
+    pub fn stream_of(&self, model: &str, request: &Value) -> anyhow::Result<Events> {
         let mut request = request.clone();
         request["stream"] = true.into();
-        let path = format!("http://{}/v2/models/ensemble/generate_stream", self.ready.http);
+        let path = format!("http://{}/v2/models/{model}/generate_stream", self.ready.http);
         let mut response = self.agent.post(path).send(request.to_string().as_bytes())?;
         if response.status() != 200 {
             bail!("{} {} to {request}", response.status(), response.body_mut().read_to_string()?);

@@ -14,6 +14,7 @@ mod processes;
 mod programs;
 mod setup;
 mod sharing;
+pub mod slurm;
 mod spawn;
 mod wait;
 
@@ -23,7 +24,7 @@ pub use golden::{Golden, GoldenPrompt, LOGIT_ERROR, golden};
 pub use http::{Client, Events, RawReply, Reply, raw_request};
 pub use leftovers::Leftovers;
 pub use metrics::{Exposition, Sample};
-pub use processes::{Process, Role, cpu_seconds, has_thread, is_stopped, processes_of};
+pub use processes::{Attempt, Process, Role, cpu_seconds, has_thread, is_stopped, processes_of};
 pub use programs::{cpu_has, model, mpirun, program};
 pub use setup::{Setup, free_ports};
 pub use sharing::Shared;

@@ -12,8 +12,19 @@ pub struct Process {
     pub pid: i32,
     /// What it does there.
     pub role: Role,
+    /// Whose part it is, if it is one instance's of several.
+    pub of: Option<Attempt>,
     /// Its command line.
     pub command: String,
+}
+
+/// One start of an instance, as orchestrator mode counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The instance's number.
+    pub instance: u32,
+    /// How often it was started before.
+    pub attempt: u32,
 }
 
 /// What a process does in a deployment.
@@ -23,49 +34,73 @@ pub enum Role {
     Launcher,
     /// mpirun.
     Mpirun,
+    /// `shardrun-spawn`.
+    Spawner,
+    /// The MPI library's daemon, which starts what is spawned.
+    Daemon,
     /// A rank.
     Rank(usize),
     /// Something between fork and exec, for one.
     Other,
 }
 
-/// The living processes whose command lines name something in `folder`, in the order in which they
-/// were started. A deployment has a folder of its own, which all its processes name, and nobody else
-/// does.
+/// The living processes that name something in `folder`, on their command lines or in their
+/// environments, who starts others before those. A deployment has a folder of its own, which nobody
+/// else names.
 #[must_use]
 pub fn processes_of(folder: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut found: Vec<Process> = pids.filter_map(|pid| look(pid, folder)).collect();
+    let within = format!("{}/", folder.display());
+    let mut found: Vec<Process> = pids.filter_map(|pid| look(pid, &within)).collect();
     found.sort_by_key(|process| (process.role, process.pid));
     found
 }
 
-fn look(pid: i32, folder: &Path) -> Option<Process> {
+fn look(pid: i32, within: &str) -> Option<Process> {
     // The command line of a dead process that nobody has waited for is empty.
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let words: Vec<&str> = text.split_terminator('\0').collect();
-    let within = format!("{}/", folder.display());
-    if !words.iter().any(|word| word.contains(&within)) {
+    let command = words(pid, "cmdline")?;
+    let name = Path::new(command.first()?).file_name()?.to_str()?.to_owned();
+    let environment = words(pid, "environ")?;
+    if !command.iter().chain(&environment).any(|word| word.contains(within)) {
         return None;
     }
-    let name = Path::new(words[0]).file_name()?.to_str()?;
-    let role = match name {
+    let role = match &*name {
         "shardrun" => Role::Launcher,
         "mpirun" => Role::Mpirun,
-        "shardrun-worker" => Role::Rank(rank(pid)?),
+        "shardrun-spawn" => Role::Spawner,
+        "orted" => Role::Daemon,
+        "shardrun-worker" => Role::Rank(rank(&environment)?),
         _ => Role::Other,
     };
-    Some(Process { pid, role, command: words.join(" ") })
+    Some(Process { pid, role, of: attempt(&environment), command: command.join(" ") })
 }
 
-/// The rank that mpirun gave a process; 0 for one that was started without it.
-fn rank(pid: i32) -> Option<usize> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+fn words(pid: i32, file: &str) -> Option<Vec<String>> {
+    let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let rank = text.split('\0').find_map(|word| word.strip_prefix("OMPI_COMM_WORLD_RANK="));
-    rank.map_or(Some(0), |rank| rank.parse().ok())
+    Some(text.split_terminator('\0').map(str::to_owned).collect())
+}
+
+/// The rank that the MPI library gave a process; 0 for one that it didn't start.
+fn rank(environment: &[String]) -> Option<usize> {
+    match variable(environment, "OMPI_COMM_WORLD_RANK=") {
+        Some(rank) => rank.parse().ok(),
+        None => Some(0),
+    }
+}
+
+/// The instance that a process belongs to: each start of one has a folder of its own for the MPI
+/// library's files, `mpi.INSTANCE.ATTEMPT`, which its starter is told and hands on.
+fn attempt(environment: &[String]) -> Option<Attempt> {
+    let folder = Path::new(variable(environment, "OMPI_MCA_orte_tmpdir_base=")?);
+    let name = folder.file_name()?.to_str()?;
+    let (instance, attempt) = name.strip_prefix("mpi.")?.split_once('.')?;
+    Some(Attempt { instance: instance.parse().ok()?, attempt: attempt.parse().ok()? })
+}
+
+fn variable<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
+    environment.iter().find_map(|word| word.strip_prefix(name))
 }
 
 /// Seconds of processor time that a process has used, all its threads together.

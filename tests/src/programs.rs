@@ -12,16 +12,21 @@ const MODEL: &str = "SHARDRUN_TEST_MODEL";
 /// # Errors
 /// If it wasn't.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe().context("cannot find this test's own program")?;
-    // Tests are in `deps`, beside the programs.
-    let folder = test.parent().and_then(Path::parent).context("a test has a folder")?;
-    let program = folder.join(name);
+    let program = programs()?.join(name);
     ensure!(
         program.is_file(),
         "{} is not there; build the workspace's programs with this test's profile first",
         program.display()
     );
     Ok(program)
+}
+
+/// The folder of the programs that were built with this test.
+pub(crate) fn programs() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe().context("cannot find this test's own program")?;
+    // Tests are in `deps`, beside the programs.
+    let folder = test.parent().and_then(Path::parent).context("a test has a folder")?;
+    Ok(folder.to_owned())
 }
 
 /// The model that deployments serve, or `None` where there is none: then says that the test was

@@ -23,6 +23,7 @@ use crate::spawn::spawn;
 pub struct Setup {
     folder: TempDir,
     keys: BTreeMap<String, Value>,
+    variables: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -38,7 +39,7 @@ impl Setup {
             .tempdir_in("/tmp")
             .context("cannot make a folder for a deployment")?;
         let run_dir = folder.path().join("runs").display().to_string();
-        let setup = Self { folder, keys: BTreeMap::new() }
+        let setup = Self { folder, keys: BTreeMap::new(), variables: Vec::new() }
             .set("name", "t")
             .set("model.source", model.display().to_string())
             .set("model.tp_size", 2)
@@ -54,6 +55,13 @@ impl Setup {
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.keys.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets a variable of the environment of what is started.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
         self
     }
 
@@ -118,6 +126,7 @@ impl Setup {
                 command.env_remove(name);
             }
         }
+        command.envs(self.variables);
         let before = Leftovers::before();
         let child = spawn(command)?;
         Ok(Deployment::new(Start { folder: self.folder, child, before, turn }))

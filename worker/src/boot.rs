@@ -1,7 +1,7 @@
 //! From a fresh process to a rank that serves: MPI, the deployment, the lifeline, the model.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -10,15 +10,18 @@ use anyhow::{Context, bail};
 use nix::unistd::{gethostname, getuid};
 use serde::{Deserialize, Serialize};
 use shardrun_comm::{Patience, World};
-use shardrun_config::{Deployment, ModelSource, NodeShare, RunDir, ShmPrefix, cache_dir};
+use shardrun_config::{
+    Deployment, Layout, Mode, Model, ModelSource, NodeShare, RunDir, ShmPrefix, cache_dir,
+};
 use shardrun_metrics::MetricsPage;
 use shardrun_shm::{ScratchDir, rank_prefix};
-use shardrun_wire::lifeline::{Hello, LIFELINE_VARIABLE};
+use shardrun_wire::lifeline::{Hello, RankId, Watch};
+use shardrun_wire::{Address, BindTo, Listener, Secret, own_address};
 use tracing::info;
 
 use crate::cli::Cli;
 use crate::environment::{Environment, Starter};
-use crate::life::{self, Beats, Life, Watcher};
+use crate::life::{self, Beats, Dial, Life, Watcher};
 use crate::logs::OnTerminal;
 use crate::{exit, load, logs, placement, roles, signals};
 
@@ -28,9 +31,14 @@ const FIRST_PATIENCE: Patience = Patience { spin: false, timeout: Duration::from
 /// What every rank knows before it loads its shard.
 pub(crate) struct Rank {
     pub(crate) world: World,
+    pub(crate) id: RankId,
     pub(crate) host: String,
+    /// The run's directory.
+    pub(crate) run_dir: PathBuf,
     pub(crate) deployment: Deployment,
-    /// Prefix of the deployment's shared memory.
+    /// What this instance serves.
+    pub(crate) model: Model,
+    /// Prefix of the instance's shared memory.
     pub(crate) prefix: String,
     pub(crate) share: NodeShare,
     pub(crate) patience: Patience,
@@ -43,57 +51,93 @@ pub(crate) struct Rank {
 struct Boot {
     /// The deployment with everything settled, as TOML.
     deployment: String,
-    watcher: BootWatcher,
-}
-
-#[derive(Serialize, Deserialize)]
-enum BootWatcher {
-    Supervisor(PathBuf),
-    Leader(PathBuf),
+    /// The run's directory.
+    run_dir: PathBuf,
+    /// Where all instances of a supervised deployment go.
+    layout: Option<Layout>,
+    watcher: Watcher,
 }
 
 /// Runs this rank to its end.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     let get = |name: &str| std::env::var(name).ok();
-    let environment = Environment::read(get, std::process::id());
-    let supervisor = std::env::var_os(LIFELINE_VARIABLE).map(PathBuf::from);
+    let environment = Environment::read(get, std::process::id()).inspect_err(|error| {
+        // All tasks come to it.
+        exit::leave_errors_to_rank_0(error.task != 0);
+    })?;
 
     // Every rank reads the file, for the names that it needs before it can talk to rank 0, whose
     // reading is the one that counts.
-    let own_reading = read(cli, supervisor.is_some());
+    let own_reading = read(cli);
     let uid = getuid().as_raw();
-    let prefix = own_reading.as_ref().ok().and_then(|own| own.run.shm_prefix.clone());
-    let prefix = prefix.map_or_else(|| environment.shm_prefix(uid), |own| own.as_str().to_owned());
-    let own_prefix = rank_prefix(&prefix, environment.rank);
-    exit::on_abort_remove(prefix.clone(), own_prefix.clone());
+    let seat = own_reading.as_ref().ok().filter(|own| own.shares_a_world());
+    let seat = seat.map(|own| own.participant(environment.rank));
+    let cli = &match seat {
+        Some(Some((instance, _))) => Cli { instance: instance as u32, ..cli.clone() },
+        Some(None) | None => cli.clone(),
+    };
+    let own_prefix = |own: &Deployment| match seat {
+        Some(None) => own.run.shm_prefix.as_ref().map(|prefix| format!("{prefix}x_")),
+        Some(Some(_)) | None => own.instance_prefix(cli.instance as usize),
+    };
+    let prefix = own_reading.as_ref().ok().and_then(own_prefix);
+    let prefix = prefix.unwrap_or_else(|| environment.shm_prefix(uid));
+    let rank_in_instance = seat.flatten().map_or(environment.rank, |(_, place)| place);
+    let own_prefix = rank_prefix(&prefix, rank_in_instance);
+    // Other instances' and the supervisor's names, too: who dies last on a node leaves nobody to do it.
+    let of_run = own_reading.as_ref().ok().and_then(|own| own.run.shm_prefix.as_ref());
+    let of_run = of_run.map_or_else(|| prefix.clone(), ToString::to_string);
+    exit::on_abort_remove(of_run, own_prefix.clone());
     let scratch = ScratchDir::create(&format!("{own_prefix}mpi"))?;
     for transport in ["vader", "sm"] {
         set_for_mpi(&format!("btl_{transport}_backing_directory"), scratch.path().as_os_str());
     }
-    if environment.one_node {
+    let interface = own_reading.as_ref().ok().and_then(|own| own.launch.interface.clone());
+    if environment.one_node && !cli.spawned {
         // These would listen on the machine's interfaces, for peers that there aren't.
         set_for_mpi("btl", "^tcp,ofi,openib".as_ref());
+    } else if let Some(interface) = interface.filter(|_| !environment.one_node) {
+        set_for_mpi("btl_tcp_if_include", interface.as_ref());
     }
     signals::block()?;
 
     let mut world = World::init(FIRST_PATIENCE)?;
+    if let Some(seat) = seat {
+        let (instance, place) = seat.unzip();
+        world.part(instance.map(|instance| instance as u32), place.unwrap_or(0))?;
+        if instance.is_none() {
+            // There is nothing to do for it but to end with the others.
+            world.finalize();
+            return Ok(());
+        }
+    }
     let host = gethostname().context("cannot read the host's name")?;
     let host = host.to_string_lossy().into_owned();
     exit::leave_errors_to_rank_0(world.rank() != 0);
-    let boot = agree(&world, own_reading, &prefix, supervisor, uid)?;
+    let boot = agree(&world, own_reading, cli, &Own { prefix: &prefix, host: &host, uid })?;
     let deployment = Deployment::from_resolved_toml(&boot.deployment)?;
-    check_world(&world, &deployment, &environment)?;
+    let model = deployment.instances().nth(cli.place()).with_context(|| {
+        let instances = deployment.instances().count();
+        format!("--place is {}: the deployment has {instances} instances", cli.place())
+    })?;
+    let model = model.clone();
+    check_world(&world, &model, &environment)?;
 
     let log_dir = deployment.run.log_dir.clone().context("a settled deployment has run.log_dir")?;
+    let log_dir = match deployment.mode {
+        Mode::Orchestrator => log_dir.join(deployment.instance_name(cli.place())),
+        Mode::Auto | Mode::Leader => log_dir,
+    };
     let log = logs::path(&log_dir, world.rank(), &host);
     let on_terminal = match &boot.watcher {
         _ if world.rank() != 0 => OnTerminal::Nothing,
-        BootWatcher::Supervisor(_) => OnTerminal::AllButLastWords,
-        BootWatcher::Leader(_) => OnTerminal::All,
+        Watcher::Supervisor(_) if deployment.mode == Mode::Orchestrator => OnTerminal::Nothing,
+        Watcher::Supervisor(_) => OnTerminal::AllButLastWords,
+        Watcher::Leader(..) => OnTerminal::All,
     };
     logs::start(&log, on_terminal, deployment.run.log_level)?;
     exit::leave_errors_to_rank_0(false);
-    info!("shardrun-worker {}, {environment}", env!("CARGO_PKG_VERSION"));
+    info!("shardrun-worker {}, {environment}, on {host}", env!("CARGO_PKG_VERSION"));
     shardrun_shm::sweep(&format!("shardrun_{uid}_"))?
         .iter()
         .for_each(|name| info!("removed shared memory that a dead process left: {name}"));
@@ -103,7 +147,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         timeout: deployment.supervision.heartbeat_timeout,
     };
     life::watch_parent(environment.starter, beats.interval)?;
-    let share = placement::own_share(&world, &host, deployment.model.threads)?;
+    let share = match &boot.layout {
+        Some(layout) => placement::laid_out(layout, cli.place(), world.rank(), &host, &model)?,
+        None => placement::own_share(&world, &host, model.threads)?,
+    };
+    if let Some(gpu) = environment.gpu(environment.local_rank.unwrap_or(world.local_rank())) {
+        info!("GPU {gpu} is this rank's; no backend uses it");
+    }
     let patience = Patience {
         spin: share.cores.is_some(),
         timeout: deployment.supervision.collective_timeout,
@@ -111,18 +161,18 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     world.set_patience(patience);
     let page = Arc::new(MetricsPage::create(&prefix, world.rank())?);
     let step = Arc::new(AtomicU64::new(0));
+    let id = RankId { instance: cli.instance, attempt: cli.attempt, rank: world.rank() as u32 };
     let hello = Hello {
-        rank: world.rank() as u32,
+        id,
         world_size: world.size() as u32,
         host: host.clone(),
+        pid: std::process::id().cast_signed(),
         log: log.display().to_string(),
     };
-    let rank = Rank { world, host, deployment, prefix, share, patience, page, step };
-    let watcher = match boot.watcher {
-        BootWatcher::Supervisor(path) => Watcher::Supervisor(path),
-        BootWatcher::Leader(path) => Watcher::Leader(path),
-    };
-    let result = live(rank, &watcher, hello, beats);
+    let run_dir = boot.run_dir;
+    let rank =
+        Rank { world, id, host, run_dir, deployment, model, prefix, share, patience, page, step };
+    let result = live(rank, boot.watcher, hello, beats);
     drop(scratch);
     result
 }
@@ -137,35 +187,84 @@ fn set_for_mpi(parameter: &str, value: &OsStr) {
 }
 
 /// Connects the lifeline, loads, and plays this rank's role.
-fn live(rank: Rank, watcher: &Watcher, hello: Hello, beats: Beats) -> anyhow::Result<()> {
+fn live(rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow::Result<()> {
     let leads = rank.world.rank() == 0;
-    let watch = match watcher {
-        Watcher::Leader(path) if leads => Some(life::listen(path, beats)?),
-        _ => None,
-    };
-    // The leader's socket is there before anyone connects to it.
-    rank.world.barrier()?;
+    let (watcher, watch) = meet(&rank, watcher, beats)?;
     if leads {
-        roles::lead(rank, watcher, watch, hello, beats)
+        roles::lead(rank, &watcher, watch, hello, beats)
     } else {
-        let life = Life::begin(watcher, None, hello, beats, rank.step.clone(), |_| {})?;
+        let life = Life::begin(&watcher, None, hello, beats, rank.step.clone(), |_| {})?;
         signals::attend(|| {})?;
         let executor = load::shard(&rank, &life)?;
         roles::follow(rank, executor, &life)
     }
 }
 
+/// A leader that watches opens its socket, before anyone connects, and tells where it is: ranks on other
+/// nodes reach it by a port. Collective.
+fn meet(rank: &Rank, watcher: Watcher, beats: Beats) -> anyhow::Result<(Watcher, Option<Watch>)> {
+    let Watcher::Leader(of_run) = watcher else {
+        rank.world.barrier()?;
+        return Ok((watcher, None));
+    };
+    let one_node = rank.world.on_one_node()?;
+    if rank.world.rank() != 0 {
+        let bytes = rank.world.broadcast(&[])?;
+        let told = serde_json::from_slice(&bytes).context("cannot read where rank 0 listens")?;
+        return Ok((Watcher::Leader(told), None));
+    }
+    let listen = || -> anyhow::Result<(Dial, Watch)> {
+        let (to, secret) = match one_node {
+            true => (of_run.bind_to()?, None),
+            false => {
+                let interface = rank.deployment.launch.interface.as_deref();
+                let host = own_address(interface, &rank.host)?;
+                let secret = Secret::generate()?;
+                (BindTo::Tcp { host, secret: secret.clone() }, Some(secret))
+            }
+        };
+        let listener = Listener::bind(&to)?;
+        let host = rank.host.clone();
+        let dial = Dial { addresses: vec![listener.address()], host, secret };
+        Ok((dial, life::listen(listener, beats)?))
+    };
+    let listened = listen();
+    let told = match &listened {
+        Ok((dial, _)) => serde_json::to_vec(dial)?,
+        Err(_) => Vec::new(),
+    };
+    rank.world.broadcast(&told)?;
+    let (dial, watch) = listened?;
+    Ok((Watcher::Leader(dial), Some(watch)))
+}
+
 /// The deployment as this rank reads it: with a supervisor, settled by that; else the file,
 /// the environment and the flags.
-fn read(cli: &Cli, supervised: bool) -> anyhow::Result<Deployment> {
-    if supervised {
+fn read(cli: &Cli) -> anyhow::Result<Deployment> {
+    if cli.is_supervised() {
         let text = std::fs::read_to_string(&cli.config)
             .with_context(|| format!("cannot read {}", cli.config.display()))?;
         return Ok(Deployment::from_resolved_toml(&text)?);
     }
     let env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(Deployment::load(&cli.config, env, &cli.set)?.deployment)
+    let deployment = Deployment::load(&cli.config, env, &cli.set)?.deployment;
+    if deployment.mode == Mode::Orchestrator {
+        bail!(
+            "{} is served in orchestrator mode, whose gateway is outside the ranks' worlds: start it \
+             with `shardrun serve {}`",
+            deployment.name,
+            cli.config.display()
+        );
+    }
+    Ok(deployment)
+}
+
+/// What a rank knows of itself before the deployment is settled.
+struct Own<'a> {
+    prefix: &'a str,
+    host: &'a str,
+    uid: u32,
 }
 
 /// Rank 0 settles the deployment and tells everyone, its failure included, so that no rank waits
@@ -173,18 +272,20 @@ fn read(cli: &Cli, supervised: bool) -> anyhow::Result<Deployment> {
 fn agree(
     world: &World,
     own_reading: anyhow::Result<Deployment>,
-    prefix: &str,
-    supervisor: Option<PathBuf>,
-    uid: u32,
+    cli: &Cli,
+    own: &Own<'_>,
 ) -> anyhow::Result<Boot> {
     if world.rank() != 0 {
         let bytes = world.broadcast(&[])?;
         if bytes.is_empty() {
-            bail!("rank 0 could not read the deployment");
+            bail!("rank 0 on {} could not read the deployment", own.host);
         }
         return serde_json::from_slice(&bytes).context("cannot read what rank 0 broadcast");
     }
-    let settled = own_reading.and_then(|own| settle(own, prefix, supervisor, uid));
+    let settled = own_reading.and_then(|deployment| match cli.is_supervised() {
+        true => settled_by_supervisor(&deployment, cli),
+        false => settle(deployment, own),
+    });
     let bytes = match &settled {
         Ok(boot) => serde_json::to_vec(boot)?,
         Err(_) => Vec::new(),
@@ -193,42 +294,64 @@ fn agree(
     settled
 }
 
-fn settle(
-    mut deployment: Deployment,
-    prefix: &str,
-    supervisor: Option<PathBuf>,
-    uid: u32,
-) -> anyhow::Result<Boot> {
-    if let Some(path) = supervisor {
-        let deployment = deployment.to_toml()?;
-        return Ok(Boot { deployment, watcher: BootWatcher::Supervisor(path) });
-    }
-    let model = match &deployment.model.source {
-        ModelSource::Path(path) => path.clone(),
-        source @ ModelSource::Pypi { .. } => {
-            let cache = cache_dir(|name| std::env::var(name).ok());
-            let sha256 = deployment.model.sha256.as_ref();
-            let cached =
-                cache.zip(sha256).and_then(|(dir, sha256)| source.cached_path(&dir, sha256));
-            cached.filter(|path| path.is_file()).with_context(|| {
-                format!("{source} is not in the cache; `shardrun fetch FILE` brings it there")
-            })?
-        }
+/// What the supervisor has left in the run's directory, beside the deployment.
+fn settled_by_supervisor(deployment: &Deployment, cli: &Cli) -> anyhow::Result<Boot> {
+    let layout = RunDir::layout_of(&cli.config);
+    let text = std::fs::read_to_string(&layout)
+        .with_context(|| format!("cannot read {}", layout.display()))?;
+    let layout = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no layout", layout.display()))?;
+    let remote = cli.supervisor.iter().any(|address| matches!(address, Address::Tcp(_)));
+    let secret = match remote {
+        true => Some(Secret::read_from(&RunDir::secret_of(&cli.config))?),
+        false => None,
     };
+    let host = cli.supervisor_host.clone().unwrap_or_default();
+    let dial = Dial { addresses: cli.supervisor.clone(), host, secret };
+    let folder = cli.config.parent().unwrap_or(Path::new("/"));
+    Ok(Boot {
+        deployment: deployment.to_toml()?,
+        run_dir: folder.to_owned(),
+        layout: Some(layout),
+        watcher: Watcher::Supervisor(dial),
+    })
+}
+
+fn settle(mut deployment: Deployment, own: &Own<'_>) -> anyhow::Result<Boot> {
+    let files = deployment.models.iter().map(model_file).collect::<anyhow::Result<Vec<_>>>()?;
+    let prefix = own.prefix;
     deployment.run.shm_prefix =
         Some(ShmPrefix::parse(prefix).with_context(|| format!("{prefix:?} is no run.shm_prefix"))?);
-    let run = RunDir::create(&deployment, &model, uid)?;
-    let deployment = run.deployment.to_toml()?;
-    Ok(Boot { deployment, watcher: BootWatcher::Leader(run.path.join("lifeline")) })
+    let run = RunDir::create(&deployment, &files, own.uid)?;
+    Ok(Boot {
+        deployment: run.deployment.to_toml()?,
+        run_dir: run.path.clone(),
+        layout: None,
+        watcher: Watcher::Leader(Dial {
+            addresses: vec![Address::Unix(run.path.join("lifeline"))],
+            host: own.host.to_owned(),
+            secret: None,
+        }),
+    })
+}
+
+/// The model's file on this machine; nothing is fetched here.
+fn model_file(model: &Model) -> anyhow::Result<PathBuf> {
+    let source = match &model.source {
+        ModelSource::Path(path) => return Ok(path.clone()),
+        source @ ModelSource::Pypi { .. } => source,
+    };
+    let cache = cache_dir(|name| std::env::var(name).ok());
+    let cached =
+        cache.zip(model.sha256.as_ref()).and_then(|(dir, sha256)| source.cached_path(&dir, sha256));
+    cached.filter(|path| path.is_file()).with_context(|| {
+        format!("{source} is not in the cache; `shardrun fetch FILE` brings it there")
+    })
 }
 
 /// A world of the wrong size is explained, since its usual cause is far from its symptom.
-fn check_world(
-    world: &World,
-    deployment: &Deployment,
-    environment: &Environment,
-) -> anyhow::Result<()> {
-    let (size, expected) = (world.size(), deployment.model.tp_size);
+fn check_world(world: &World, model: &Model, environment: &Environment) -> anyhow::Result<()> {
+    let (size, expected) = (world.size(), model.tp_size);
     if size == expected {
         return Ok(());
     }
@@ -236,10 +359,21 @@ fn check_world(
         (1, Starter::Nobody) => format!(
             "; start it with `mpirun -n {expected} shardrun-worker ...` or `shardrun serve FILE`"
         ),
-        (1, _) => "; the launcher and the MPI library don't understand each other, so every \
-                   process believes it is alone: use `mpirun` of the MPI that shardrun was built \
-                   with, or `srun --mpi=pmix`"
-            .to_owned(),
+        (1, starter) => {
+            let told = environment.size.filter(|&told| told > 1);
+            let told = told.map_or_else(String::new, |told| format!(" (it started {told})"));
+            let cure = match starter {
+                Starter::Slurm => {
+                    "Slurm's PMIx and that of the MPI library differ: `srun --mpi=list` tells which \
+                     versions Slurm has, and slurm.mpi chooses one"
+                }
+                _ => "use `mpirun` of the MPI that shardrun was built with, or `srun --mpi=pmix`",
+            };
+            format!(
+                "; the launcher{told} and the MPI library don't understand each other, so every \
+                 process believes it is alone: {cure}"
+            )
+        }
         _ => format!("; start {expected} ranks"),
     };
     let started = if size == 1 { "1 rank was".to_owned() } else { format!("{size} ranks were") };

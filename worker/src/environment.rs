@@ -23,37 +23,91 @@ pub(crate) struct Environment {
     pub(crate) starter: Starter,
     /// This process's rank; 0 if nobody says.
     pub(crate) rank: usize,
+    /// Its place among those of its node, if somebody says.
+    pub(crate) local_rank: Option<usize>,
+    /// How many ranks were started, if somebody says.
+    pub(crate) size: Option<usize>,
     /// Whether all ranks of the job are on this node, as far as the starter says.
     pub(crate) one_node: bool,
     /// A name that the ranks of one job share and no other job on the machine has.
     pub(crate) job: String,
+    /// The Slurm job, and the step if it is one.
+    pub(crate) slurm: Option<String>,
+    /// GPUs that this process may see, as CUDA names them: numbers, or UUIDs of GPUs and MIG slices.
+    pub(crate) gpus: Vec<String>,
+}
+
+/// A step of several tasks whose ranks could not find each other.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "srun started {tasks} tasks without PMIx (its MPI plugin is {plugin}), so that each would believe \
+     that it is rank 0 of 1; start them with `srun --mpi=pmix`, and see `srun --mpi=list` for what \
+     this Slurm has"
+)]
+pub(crate) struct NoPmix {
+    /// Which of the tasks this is.
+    pub(crate) task: usize,
+    tasks: usize,
+    plugin: String,
 }
 
 impl Environment {
     /// Reads the variables through `get`; `pid` names the job of a process that nobody started.
-    pub(crate) fn read(get: impl Fn(&str) -> Option<String>, pid: u32) -> Self {
+    pub(crate) fn read(get: impl Fn(&str) -> Option<String>, pid: u32) -> Result<Self, NoPmix> {
         let number = |name: &str| get(name)?.parse::<usize>().ok();
-        let starter = if number("OMPI_COMM_WORLD_RANK").is_some() && get("SLURM_PROCID").is_none() {
+        let first = |names: &[&str]| names.iter().find_map(|name| number(name));
+        // Ranks of an mpirun in a Slurm job have the variables of the step that mpirun's daemon is.
+        let starter = if number("OMPI_COMM_WORLD_RANK").is_some() {
             Starter::OpenMpi
         } else if number("SLURM_PROCID").is_some() && number("PMIX_RANK").is_some() {
             Starter::Slurm
-        } else if number("OMPI_COMM_WORLD_RANK").is_some() {
-            Starter::OpenMpi
         } else if number("PMIX_RANK").is_some() {
             Starter::Pmix
         } else {
             Starter::Nobody
         };
-        let rank = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"];
-        let rank = rank.into_iter().find_map(number).filter(|_| starter != Starter::Nobody);
-        let job = match (get("PMIX_NAMESPACE"), starter) {
-            (Some(namespace), Starter::OpenMpi | Starter::Pmix | Starter::Slurm) => namespace,
-            _ => format!("pid-{pid}"),
+        // A batch script has the variables of a task, but none of a step.
+        let tasks = number("SLURM_STEP_NUM_TASKS").filter(|_| get("SLURM_STEP_ID").is_some());
+        if let (Starter::Nobody, Some(tasks @ 2..)) = (starter, tasks) {
+            let plugin = get("SLURM_MPI_TYPE").unwrap_or_else(|| "none".to_owned());
+            return Err(NoPmix { task: number("SLURM_PROCID").unwrap_or(0), tasks, plugin });
+        }
+        let started = starter != Starter::Nobody;
+        let rank = first(&["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"]);
+        let (size, local_rank, local_size) = match starter {
+            Starter::OpenMpi => (
+                number("OMPI_COMM_WORLD_SIZE"),
+                number("OMPI_COMM_WORLD_LOCAL_RANK"),
+                number("OMPI_COMM_WORLD_LOCAL_SIZE"),
+            ),
+            Starter::Slurm => {
+                let nodes = number("SLURM_STEP_NUM_NODES");
+                let local_size = tasks.filter(|_| nodes == Some(1));
+                (tasks, number("SLURM_LOCALID"), local_size)
+            }
+            Starter::Pmix | Starter::Nobody => (None, None, None),
         };
-        let local_size = number("OMPI_COMM_WORLD_LOCAL_SIZE");
-        let one_node = starter == Starter::Nobody
-            || (local_size.is_some() && local_size == number("OMPI_COMM_WORLD_SIZE"));
-        Self { starter, rank: rank.unwrap_or(0), one_node, job }
+        let job = get("PMIX_NAMESPACE").filter(|_| started);
+        let step = get("SLURM_STEP_ID").map_or_else(String::new, |step| format!(".{step}"));
+        let gpus = get("CUDA_VISIBLE_DEVICES").or_else(|| get("SLURM_STEP_GPUS"));
+        let gpus = gpus.as_deref().unwrap_or("").split(',').map(str::trim);
+        Ok(Self {
+            starter,
+            rank: rank.filter(|_| started).unwrap_or(0),
+            local_rank,
+            size,
+            one_node: !started || (local_size.is_some() && local_size == size),
+            job: job.unwrap_or_else(|| format!("pid-{pid}")),
+            slurm: get("SLURM_JOB_ID").map(|job| format!("{job}{step}")),
+            gpus: gpus.filter(|gpu| !gpu.is_empty()).map(str::to_owned).collect(),
+        })
+    }
+
+    /// The GPU of the rank that has this place on its node. Ranks keep seeing all GPUs of the node, since
+    /// they reach each other's memory that way; more ranks than GPUs share them in turn.
+    pub(crate) fn gpu(&self, local_rank: usize) -> Option<&str> {
+        let place = local_rank.checked_rem(self.gpus.len())?;
+        Some(&self.gpus[place])
     }
 
     /// The prefix of shared-memory names of a job whose deployment names none.
@@ -72,7 +126,21 @@ impl fmt::Display for Environment {
             Starter::Pmix => "a PMIx launcher",
             Starter::Nobody => return f.write_str("started by hand, without an MPI launcher"),
         };
-        write!(f, "started by {starter} as rank {} of job {}", self.rank, self.job)
+        write!(f, "started by {starter} as rank {}", self.rank)?;
+        if let Some(size) = self.size {
+            write!(f, " of {size}")?;
+        }
+        if let Some(local_rank) = self.local_rank {
+            write!(f, ", local rank {local_rank}")?;
+        }
+        match &self.slurm {
+            Some(job) => write!(f, ", Slurm job {job}")?,
+            None => write!(f, ", job {}", self.job)?,
+        }
+        match self.gpus.as_slice() {
+            [] => Ok(()),
+            gpus => write!(f, ", GPUs {}", gpus.join(",")),
+        }
     }
 }
 
@@ -85,7 +153,7 @@ mod tests {
         let get = |name: &str| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        Environment::read(get, 77)
+        Environment::read(get, 77).unwrap()
     }
 
     #[test]
@@ -97,7 +165,7 @@ mod tests {
         ]);
         assert_eq!(environment.starter, Starter::OpenMpi);
         assert_eq!((environment.rank, &environment.job[..]), (3, "1234.1"));
-        assert_eq!(environment.to_string(), "started by mpirun as rank 3 of job 1234.1");
+        assert_eq!(environment.to_string(), "started by mpirun as rank 3, job 1234.1");
     }
 
     #[test]
@@ -108,6 +176,52 @@ mod tests {
             ("PMIX_NAMESPACE", "slurm.pmix.7.0"),
         ]);
         assert_eq!((environment.starter, environment.rank), (Starter::Slurm, 2));
+    }
+
+    /// As a task of `srun --mpi=pmix -N2 -n4` has them.
+    const STEP: [(&str, &str); 8] = [
+        ("SLURM_JOB_ID", "7"),
+        ("SLURM_STEP_ID", "3"),
+        ("SLURM_STEP_NUM_TASKS", "4"),
+        ("SLURM_STEP_NUM_NODES", "2"),
+        ("SLURM_PROCID", "2"),
+        ("SLURM_LOCALID", "0"),
+        ("PMIX_RANK", "2"),
+        ("CUDA_VISIBLE_DEVICES", "GPU-1,MIG-2"),
+    ];
+
+    #[test]
+    fn what_a_step_says_is_told_in_one_line() {
+        let environment = read(&STEP);
+        assert_eq!(
+            environment.to_string(),
+            "started by srun as rank 2 of 4, local rank 0, Slurm job 7.3, GPUs GPU-1,MIG-2"
+        );
+        assert!(!environment.one_node);
+        assert_eq!((environment.gpu(1), environment.gpu(2)), (Some("MIG-2"), Some("GPU-1")));
+        assert_eq!(read(&[]).gpu(0), None);
+    }
+
+    #[test]
+    fn ranks_of_an_mpirun_in_a_job_are_mpiruns() {
+        let mut variables = STEP.to_vec();
+        variables.extend([("OMPI_COMM_WORLD_RANK", "1"), ("OMPI_COMM_WORLD_SIZE", "2")]);
+        let environment = read(&variables);
+        assert_eq!((environment.starter, environment.rank), (Starter::OpenMpi, 1));
+        assert_eq!(environment.size, Some(2));
+    }
+
+    #[test]
+    fn a_step_without_pmix_is_refused_before_mpi_can_be_confused() {
+        let variables: Vec<_> = STEP.into_iter().filter(|(name, _)| *name != "PMIX_RANK").collect();
+        let get = |name: &str| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        let error = Environment::read(get, 1).unwrap_err().to_string();
+        assert!(error.starts_with("srun started 4 tasks without PMIx"), "{error}");
+        let alone =
+            |name: &str| if name == "SLURM_STEP_NUM_TASKS" { Some("1".into()) } else { get(name) };
+        assert_eq!(Environment::read(alone, 1).unwrap().starter, Starter::Nobody);
     }
 
     #[test]

@@ -17,7 +17,7 @@ const AFTER_THE_FIRST: Duration = Duration::from_millis(200);
 /// Target of the message that ends a rank: a supervisor shows that itself.
 pub(crate) const LAST_WORDS: &str = "last_words";
 
-/// What the names in shared memory of all ranks begin with, and those of this rank, once it has any.
+/// What the names in shared memory of the whole run begin with, and those of this rank, once it has any.
 static SHM_PREFIXES: OnceLock<(String, String)> = OnceLock::new();
 
 /// Set while errors that all ranks come to are left to rank 0 to tell.

@@ -1,14 +1,17 @@
 //! This rank's part in the lifelines: heartbeats, and what follows from another's silence or end.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use nix::unistd::getppid;
-use shardrun_wire::lifeline::{Event, FromRank, Hello, Link, LinkReader, Pulse, ToRank, Watch};
+use serde::{Deserialize, Serialize};
+use shardrun_wire::lifeline::{
+    Event, FromRank, Hello, Link, LinkReader, OthersOnHost, Pulse, RankId, ToRank, Watch,
+};
+use shardrun_wire::{Address, BindTo, EngineLink, Listener, Secret, SocketError};
 use tracing::{info, warn};
 
 use crate::environment::Starter;
@@ -27,19 +30,74 @@ pub(crate) struct Beats {
 }
 
 /// Who watches whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Watcher {
-    /// The supervisor, at this socket: it watches every rank.
-    Supervisor(PathBuf),
-    /// Rank 0, at this socket: it watches the others, and they watch it.
-    Leader(PathBuf),
+    /// The supervisor: it watches every rank.
+    Supervisor(Dial),
+    /// Rank 0: it watches the others, and they watch it.
+    Leader(Dial),
+}
+
+/// How a watcher is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Dial {
+    /// In the order in which to try.
+    pub(crate) addresses: Vec<Address>,
+    /// The node that sockets among them are on.
+    pub(crate) host: String,
+    /// For those of other nodes.
+    pub(crate) secret: Option<Secret>,
+}
+
+impl Dial {
+    /// The socket of this machine that it names first.
+    pub(crate) fn bind_to(&self) -> anyhow::Result<BindTo> {
+        match self.addresses.first() {
+            Some(Address::Unix(path)) => Ok(BindTo::Unix(path.clone())),
+            _ => bail!("the leader's watch has no socket"),
+        }
+    }
+
+    /// Connects to the first that answers.
+    fn connect(&self, hello: &Hello, name: &str) -> anyhow::Result<(Link, LinkReader)> {
+        self.dial(&hello.host, name, |address| {
+            Link::connect(address, self.secret.as_ref(), hello.clone())
+        })
+    }
+
+    /// Opens another line to the first that answers, which carries this leader's engine.
+    pub(crate) fn offer_engine(&self, id: RankId, host: &str) -> anyhow::Result<EngineLink> {
+        self.dial(host, "the supervisor", |address| {
+            EngineLink::dial(address, self.secret.as_ref(), id)
+        })
+    }
+
+    fn dial<T>(
+        &self,
+        own_host: &str,
+        name: &str,
+        connect: impl Fn(&Address) -> Result<T, SocketError>,
+    ) -> anyhow::Result<T> {
+        let mut failures = Vec::new();
+        let reachable =
+            |address: &&Address| matches!(address, Address::Tcp(_)) || self.host == own_host;
+        for address in self.addresses.iter().filter(reachable) {
+            match connect(address) {
+                Ok(connected) => return Ok(connected),
+                // Who was understood and refused needs no other way.
+                Err(refused @ SocketError::Refused { .. }) => return Err(refused.into()),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        bail!("cannot reach {name}: {}", failures.join("; "))
+    }
 }
 
 impl Watcher {
-    /// The socket, in the directory of the run.
-    pub(crate) fn path(&self) -> &Path {
+    /// How it is reached.
+    pub(crate) fn dial(&self) -> &Dial {
         match self {
-            Self::Supervisor(path) | Self::Leader(path) => path,
+            Self::Supervisor(dial) | Self::Leader(dial) => dial,
         }
     }
 }
@@ -51,11 +109,11 @@ pub(crate) struct Life {
     watch: Option<Watch>,
 }
 
-/// A leader that watches: opens its socket, before anyone connects.
-pub(crate) fn listen(path: &Path, beats: Beats) -> anyhow::Result<Watch> {
+/// A leader that watches: takes those who connect.
+pub(crate) fn listen(listener: Listener, beats: Beats) -> anyhow::Result<Watch> {
     let (sender, events) = channel();
-    let watch = Watch::listen(path, sender, |event| event)
-        .with_context(|| format!("cannot listen on {}", path.display()))?;
+    let watch = Watch::listen(listener, sender, |event| event)?;
+    watch.expect(0, 0);
     let speaker = watch.clone();
     start("watch", move || watch_followers(&events, &speaker, beats))?;
     Ok(watch)
@@ -75,12 +133,11 @@ impl Life {
         if watch.is_some() {
             return Ok(Self { link: None, watch });
         }
-        let (path, name) = match watcher {
-            Watcher::Supervisor(path) => (path, "the supervisor"),
-            Watcher::Leader(path) => (path, "rank 0"),
+        let name = match watcher {
+            Watcher::Supervisor(_) => "the supervisor",
+            Watcher::Leader(_) => "rank 0",
         };
-        let (link, reader) = Link::connect(path, hello)
-            .with_context(|| format!("cannot reach {name} at {}", path.display()))?;
+        let (link, reader) = watcher.dial().connect(&hello, name)?;
         let link = Arc::new(link);
         let _ = LINK.set(link.clone());
         let heard = Arc::new(Mutex::new(Instant::now()));
@@ -113,7 +170,9 @@ impl Life {
     /// This rank ends as it should.
     pub(crate) fn end(&self) {
         ENDING.store(true, Ordering::Release);
-        self.say(&FromRank::Goodbye);
+        if let Some(link) = &self.link {
+            let _ = link.end(&FromRank::Goodbye);
+        }
     }
 }
 
@@ -122,7 +181,7 @@ pub(crate) fn tell_failure(reason: &str) {
     if let Some(link) = LINK.get() {
         let mut reason = reason.to_owned();
         reason.truncate(reason.floor_char_boundary(8 * 1024));
-        let _ = link.say(&FromRank::Failed { reason });
+        let _ = link.end(&FromRank::Failed { reason });
     }
 }
 
@@ -185,43 +244,54 @@ fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats) {
     loop {
         let wait = next_beat.saturating_duration_since(Instant::now());
         match events.recv_timeout(wait) {
-            Ok(Event::Hello { hello, pid }) => {
-                pulse.heard(hello.rank, Instant::now());
-                let who = format!("rank {} on {} (pid {pid})", hello.rank, hello.host);
-                names.insert(hello.rank, (who, hello.log));
+            Ok(Event::Hello { hello, .. }) => {
+                pulse.begin(hello.id, &hello.host, Instant::now());
+                let who = format!("rank {} on {} (pid {})", hello.id.rank, hello.host, hello.pid);
+                names.insert(hello.id, (who, hello.log));
             }
-            Ok(Event::Said { rank, message }) => {
-                pulse.heard(rank, Instant::now());
-                let who = names.get(&rank).map_or("", |(who, _)| who);
+            Ok(Event::Said { id, message }) => {
+                pulse.heard(&id, Instant::now());
+                let who = names.get(&id).map_or("", |(who, _)| who);
                 match message {
                     FromRank::Loaded { shard, load_ms, .. } => {
                         info!("{who}: loaded in {load_ms} ms: {shard}");
                     }
                     FromRank::Failed { reason } => warn!("{who}: {reason}"),
                     FromRank::Goodbye => {
-                        pulse.forget(rank);
-                        names.remove(&rank);
+                        pulse.forget(&id);
+                        names.remove(&id);
                     }
-                    FromRank::Hello(_)
-                    | FromRank::Alive { .. }
+                    FromRank::Alive { .. }
                     | FromRank::Loading { .. }
+                    | FromRank::Serving
                     | FromRank::Ready { .. } => {}
                 }
             }
-            Ok(Event::Closed { rank }) => {
-                pulse.forget(rank);
-                if let Some((who, log)) = names.get(&rank)
+            // Nobody but a supervisor is offered one.
+            Ok(Event::Engine { .. }) => {}
+            Ok(Event::Closed { id, fault }) => {
+                pulse.forget(&id);
+                if let Some((who, log)) = names.get(&id)
                     && !ENDING.load(Ordering::Acquire)
                 {
-                    exit::lost(&format!("{who} died; its log is {log}"));
+                    let why = fault.map_or_else(String::new, |fault| format!(" ({fault})"));
+                    exit::lost(&format!("{who} died{why}; its log is {log}"));
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
                 next_beat = Instant::now() + beats.interval;
                 watch.say_to_all(&ToRank::Alive);
-                if let Some((rank, silence)) = pulse.tick(Instant::now()).first() {
-                    let who = names.get(rank).map_or("a rank", |(who, _)| who);
-                    exit::lost(&format!("no heartbeat of {who} for {silence:.1?}"));
+                if let Some(silence) = pulse.tick(Instant::now()).first() {
+                    let who = names.get(&silence.id).map_or("a rank", |(who, _)| who);
+                    let others = match silence.others_on_host {
+                        OthersOnHost::Heard => {
+                            "; others on its node are heard: it is stopped or hung"
+                        }
+                        OthersOnHost::Silent => ", nor of others on its node",
+                        OthersOnHost::None => "",
+                    };
+                    let since = silence.since.elapsed();
+                    exit::lost(&format!("no heartbeat of {who} for {since:.1?}{others}"));
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,

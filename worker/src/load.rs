@@ -33,7 +33,7 @@ pub(crate) struct Loaded {
 
 /// Opens the model file, which [`shard`] reads from.
 pub(crate) fn open(rank: &Rank) -> anyhow::Result<Gguf> {
-    let ModelSource::Path(path) = &rank.deployment.model.source else {
+    let ModelSource::Path(path) = &rank.model.source else {
         bail!("a settled deployment's model.source is a path");
     };
     Gguf::open(path).with_context(|| format!("cannot load the model on {}", rank.host))
@@ -43,9 +43,9 @@ pub(crate) fn open(rank: &Rank) -> anyhow::Result<Gguf> {
 pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
     let file = open(rank)?;
     let began = Instant::now();
-    let model = &rank.deployment.model;
+    let model = &rank.model;
     let mut config = ModelConfig::from_gguf(&file)?;
-    config.attention_windows = windows(&rank.deployment.kv_cache, config.layers)?;
+    config.attention_windows = windows(&rank.model.kv_cache, config.layers)?;
     let shard = Shard::new(&config, rank.world.rank(), rank.world.size())?;
     let max_seq_len = model.max_seq_len.unwrap_or(config.context_len);
     if max_seq_len > config.context_len {
@@ -69,7 +69,7 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
     };
     let mut backend = CpuBackend::new(options, group(rank)?)?;
 
-    let cache = &rank.deployment.kv_cache;
+    let cache = &rank.model.kv_cache;
     let own_blocks = cache.num_blocks() as u64;
     let agreed = rank.world.all_gather_u64(own_blocks)?;
     let blocks = agreed.into_iter().min().unwrap_or(own_blocks) as usize;
@@ -147,7 +147,7 @@ fn group(rank: &Rank) -> anyhow::Result<Box<dyn Group>> {
 /// Whether tensors and plans go through shared memory. Collective.
 pub(crate) fn shares_memory(rank: &Rank) -> anyhow::Result<bool> {
     let one_node = rank.world.on_one_node()?;
-    match rank.deployment.model.collectives {
+    match rank.model.collectives {
         Collectives::Auto => Ok(one_node),
         Collectives::Mpi => Ok(false),
         Collectives::Shm if one_node => Ok(true),

@@ -1,8 +1,8 @@
 //! Each rank's log is a file of its own; the leader's is also shown on the terminal.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::IsTerminal;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -35,6 +35,10 @@ pub(crate) enum OnTerminal {
 /// Sends this rank's messages to its file, and a leader's to the terminal as well. What
 /// libraries write to a follower's standard output and error goes to its file.
 pub(crate) fn start(path: &Path, on_terminal: OnTerminal, level: LogLevel) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        make.with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     let file = OpenOptions::new()
         .create(true)
         .append(true)

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use shardrun_comm::{Mail, NoMail, ShmMail};
-use shardrun_config::{BatchSchedulerPolicy, ContextChunkingPolicy, Deployment};
+use shardrun_config::{BatchSchedulerPolicy, ContextChunkingPolicy, Mode, Model};
 use shardrun_engine::{
     CapacityPolicy, ChunkingPolicy, GuideVocabulary, KvCacheConfig, Leader, LeaderParts,
     LocalEngine, Records, SchedulerConfig, local_engine, longest_order,
 };
-use shardrun_gateway::{GatewayParts, GatewayState, ListenConfig, Listeners};
-use shardrun_metrics::{MetricsPage, PageOf};
+use shardrun_gateway::{
+    ConnectionLimits, GatewayParts, GatewayState, ListenConfig, Listeners, ModelParts,
+};
+use shardrun_metrics::{MetricsPage, ModelLabel, PageOf, RankOf};
 use shardrun_text::Tokenizer;
 use shardrun_wire::lifeline::{FromRank, Hello, ToRank, Watch};
 use shardrun_wire::{EngineClient, EngineLimits, EngineServer};
@@ -21,11 +23,11 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::boot::Rank;
-use crate::life::{Beats, Life, Watcher};
+use crate::life::{Beats, Dial, Life, Watcher};
 use crate::load::{self, Loaded};
 use crate::signals;
 
-/// Rank 0: the gateway answers from the first moment, and is ready when all shards are.
+/// Rank 0: schedules, and talks to clients, or to the gateway that the supervisor has.
 pub(crate) fn lead(
     rank: Rank,
     watcher: &Watcher,
@@ -34,36 +36,24 @@ pub(crate) fn lead(
     beats: Beats,
 ) -> anyhow::Result<()> {
     let (engine, inbox) = local_engine();
-    let life = Life::begin(watcher, watch, hello, beats, rank.step.clone(), {
+    let grace = rank.deployment.supervision.drain_timeout;
+    let life = Life::begin(watcher, watch.clone(), hello, beats, rank.step.clone(), {
         let engine = engine.clone();
-        let grace = rank.deployment.supervision.drain_timeout;
         move |order| match order {
             ToRank::Drain => drain(&engine, grace),
             ToRank::Stop => engine.stop(),
             ToRank::Alive => {}
         }
     })?;
-    let server = &rank.deployment.server;
-    let listeners = Listeners::bind(&ListenConfig {
-        host: server.host,
-        http_port: server.http_port,
-        metrics_port: server.metrics_port,
-    })?;
-    let addresses = (listeners.http_address()?, listeners.metrics_address()?);
+    let mut front = Front::start()?;
+    let gateway = match rank.deployment.mode {
+        Mode::Leader | Mode::Auto => Some(front.open_gateway(&rank, &engine)?),
+        Mode::Orchestrator => None,
+    };
     signals::attend({
         let engine = engine.clone();
-        let grace = rank.deployment.supervision.drain_timeout;
         move || drain(&engine, grace)
     })?;
-
-    let pages = pages(&rank)?;
-    let state = GatewayState::new(GatewayParts {
-        engine: Arc::new(engine.clone()),
-        page: rank.page.clone(),
-        scrape: Arc::new(move || shardrun_metrics::render(&pages)),
-        max_body_bytes: server.max_body_bytes,
-    });
-    let mut gateway = Gateway::start(listeners, state.clone())?;
 
     // Read while the shards load: it takes as long.
     let text = {
@@ -75,22 +65,23 @@ pub(crate) fn lead(
     let loaded = load::shard(&rank, &life)?;
     let text = text.join().map_err(|_| anyhow::anyhow!("reading the tokenizer panicked"))??;
     let text = Arc::new(text);
-    state.set_text(text.clone());
+    if let Some(gateway) = &gateway {
+        gateway.state.set_text(&rank.model.name, text.clone())?;
+    }
     let mail = mail(&rank, loaded.max_seq_len as usize)?;
     // Every rank has loaded, and is connected.
     rank.world.barrier()?;
-    if let Watcher::Leader(socket) = watcher {
-        // Nobody comes to it any more; left where it is, it would only be litter.
-        let _ = std::fs::remove_file(socket);
+    if let Some(watch) = &watch {
+        // Nobody comes to it any more; left where it is, its socket would only be litter.
+        watch.stop_listening();
     }
 
-    let config = scheduler_config(&rank.deployment, &loaded);
+    let config = scheduler_config(&rank.model, &loaded);
     let Loaded { executor, max_seq_len, kv_blocks, vocab, memory_bytes, .. } = loaded;
-    let model = &rank.deployment.model;
-    let tokens_per_block = rank.deployment.kv_cache.tokens_per_block;
+    let model = &rank.model;
     let limits = EngineLimits {
         max_seq_len,
-        kv_cache_tokens: kv_blocks * tokens_per_block as u32,
+        kv_cache_tokens: kv_blocks * model.kv_cache.tokens_per_block as u32,
         max_queue_size: model.max_queue_size as u32,
         vocab_size: vocab,
         max_batch_size: model.max_batch_size as u32,
@@ -98,8 +89,11 @@ pub(crate) fn lead(
         max_logits_rows: model.max_logits_rows as u32,
     };
     let kept = &rank.deployment.metrics;
-    let socket = watcher.path().with_file_name("engine");
-    gateway.offer(&socket, Arc::new(engine))?;
+    let served: Arc<dyn EngineClient> = Arc::new(engine);
+    match gateway {
+        Some(_) => front.offer_socket(&rank.run_dir.join("engine"), served)?,
+        None => front.offer_link(watcher.dial(), &rank, served)?,
+    }
     let leader = Leader::new(
         executor,
         LeaderParts {
@@ -118,17 +112,24 @@ pub(crate) fn lead(
             step: rank.step.clone(),
         },
     )?;
-    let (http, metrics) = (addresses.0.to_string(), addresses.1.to_string());
-    info!("serving {} on {http}, metrics on {metrics}", rank.deployment.name);
-    if !life.is_supervised() {
-        println!("{}", shardrun_config::ready_text(&rank.deployment.name, &http, &metrics));
+    match gateway {
+        Some(OpenGateway { http, metrics, .. }) => {
+            info!("serving {} on {http}, metrics on {metrics}", rank.deployment.name);
+            if !life.is_supervised() {
+                println!("{}", shardrun_config::ready_text(&rank.deployment.name, &http, &metrics));
+            }
+            life.say(&FromRank::Ready { http, metrics });
+        }
+        None => {
+            info!("serving {} to the supervisor", model.name);
+            life.say(&FromRank::Serving);
+        }
     }
-    life.say(&FromRank::Ready { http, metrics });
     let result = leader.run();
+    front.finish();
     if result.is_ok() {
         life.end();
     }
-    gateway.finish();
     result.context("the engine failed")?;
     rank.world.finalize();
     info!("ended");
@@ -162,7 +163,7 @@ fn mail(rank: &Rank, max_seq_len: usize) -> anyhow::Result<Box<dyn Mail>> {
     if rank.world.size() == 1 {
         return Ok(Box::new(NoMail));
     }
-    let (model, cache) = (&rank.deployment.model, &rank.deployment.kv_cache);
+    let (model, cache) = (&rank.model, &rank.model.kv_cache);
     let blocks = max_seq_len.div_ceil(cache.tokens_per_block);
     let longest = longest_order(model.max_batch_size, model.max_num_tokens, blocks);
     Ok(if load::shares_memory(rank)? {
@@ -174,54 +175,108 @@ fn mail(rank: &Rank, max_seq_len: usize) -> anyhow::Result<Box<dyn Mail>> {
 
 /// The metrics of all ranks on this node. They made their pages before they came to the barrier that
 /// this rank has passed.
-fn pages(rank: &Rank) -> anyhow::Result<Vec<PageOf>> {
-    let own = PageOf { rank: 0, tp_rank: 0, node: rank.host.clone(), page: rank.page.clone() };
+fn pages(rank: &Rank) -> Vec<PageOf> {
+    let of = |number: u32, page: Arc<MetricsPage>| {
+        let node = rank.host.clone();
+        let of = RankOf { instance: None, rank: number, tp_rank: number, node };
+        PageOf { model: ModelLabel::plain(), rank: Some(of), page }
+    };
     let others = (1..rank.world.size()).filter_map(|other| {
         // A rank on another node has no page here.
         let page = Arc::new(MetricsPage::open(&rank.prefix, other).ok()?);
-        let other = other as u32;
-        Some(PageOf { rank: other, tp_rank: other, node: rank.host.clone(), page })
+        Some(of(other as u32, page))
     });
-    Ok(std::iter::once(own).chain(others).collect())
+    std::iter::once(of(0, rank.page.clone())).chain(others).collect()
 }
 
-/// The threads that speak HTTP.
-struct Gateway {
+/// The threads that speak to clients, or to the supervisor's gateway.
+struct Front {
     runtime: tokio::runtime::Runtime,
     serving: JoinSet<()>,
     end: watch::Sender<bool>,
 }
 
-impl Gateway {
-    fn start(listeners: Listeners, state: GatewayState) -> anyhow::Result<Self> {
+/// A gateway that answers, though its model may still be loading.
+struct OpenGateway {
+    state: GatewayState,
+    http: String,
+    metrics: String,
+}
+
+impl Front {
+    fn start() -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("gateway")
             .enable_all()
             .build()
             .context("cannot start the gateway's threads")?;
-        let (end, ended) = watch::channel(false);
-        let mut serving = JoinSet::new();
-        let serve = async move {
-            if let Err(error) = shardrun_gateway::serve(listeners, state, over(ended)).await {
-                tracing::error!("{error}");
-            }
-        };
-        serving.spawn_on(serve, runtime.handle());
-        Ok(Self { runtime, serving, end })
+        Ok(Self { runtime, serving: JoinSet::new(), end: watch::channel(false).0 })
     }
 
-    /// Offers the engine to this user's processes on the node, too.
-    fn offer(&mut self, path: &Path, engine: Arc<dyn EngineClient>) -> anyhow::Result<()> {
+    /// Answers HTTP from now on.
+    fn open_gateway(&mut self, rank: &Rank, engine: &LocalEngine) -> anyhow::Result<OpenGateway> {
+        let server = &rank.deployment.server;
+        let listeners = Listeners::bind(&ListenConfig {
+            host: server.host,
+            http_port: server.http_port,
+            metrics_port: server.metrics_port,
+            connections: ConnectionLimits::default(),
+        })?;
+        let (http, metrics) = (listeners.http_address()?, listeners.metrics_address()?);
+        let pages = pages(rank);
+        let state = GatewayState::new(GatewayParts {
+            scrape: Arc::new(move || shardrun_metrics::render(&pages)),
+            max_body_bytes: server.max_body_bytes,
+            repository: None,
+        });
+        state.add_model(ModelParts {
+            name: rank.model.name.clone(),
+            engine: Arc::new(engine.clone()),
+            page: rank.page.clone(),
+            default: true,
+        })?;
+        let (ended, serving) = (self.end.subscribe(), state.clone());
+        self.serve(async move {
+            if let Err(error) = shardrun_gateway::serve(listeners, serving, over(ended)).await {
+                tracing::error!("{error}");
+            }
+        });
+        Ok(OpenGateway { state, http: http.to_string(), metrics: metrics.to_string() })
+    }
+
+    /// Offers the engine to this user's processes on the node.
+    fn offer_socket(&mut self, path: &Path, engine: Arc<dyn EngineClient>) -> anyhow::Result<()> {
         let server = EngineServer::bind(path).context("cannot offer the engine's socket")?;
         let ended = self.end.subscribe();
-        let serve = async move {
+        self.serve(async move {
             if let Err(error) = server.serve(engine, over(ended)).await {
                 tracing::error!("{error}");
             }
-        };
-        self.serving.spawn_on(serve, self.runtime.handle());
+        });
         Ok(())
+    }
+
+    /// Offers the engine to the supervisor.
+    fn offer_link(
+        &mut self,
+        dial: &Dial,
+        rank: &Rank,
+        engine: Arc<dyn EngineClient>,
+    ) -> anyhow::Result<()> {
+        let link = dial.offer_engine(rank.id, &rank.host)?;
+        let ended = self.end.subscribe();
+        self.serve(async move {
+            // The end of the link is told by that of the lifeline, too, which ends this process.
+            if let Err(error) = link.serve(engine, over(ended)).await {
+                tracing::error!("the supervisor's line to the engine broke: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    fn serve(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.serving.spawn_on(task, self.runtime.handle());
     }
 
     /// Lets the last responses go out.
@@ -242,8 +297,8 @@ async fn over(mut ended: watch::Receiver<bool>) {
 }
 
 /// What bounds the engine, and how it chooses, as the deployment says.
-fn scheduler_config(deployment: &Deployment, loaded: &Loaded) -> SchedulerConfig {
-    let (model, cache) = (&deployment.model, &deployment.kv_cache);
+fn scheduler_config(model: &Model, loaded: &Loaded) -> SchedulerConfig {
+    let cache = &model.kv_cache;
     SchedulerConfig {
         max_batch_size: model.max_batch_size,
         max_num_tokens: model.max_num_tokens,

@@ -27,6 +27,76 @@ macro_rules! words {
 }
 
 words! {
+    /// Who serves, and what follows the loss of a rank.
+    Mode {
+        /// Leader mode for a single instance, else orchestrator mode.
+        Auto = "auto",
+        /// Rank 0 of the only instance serves; the deployment ends with it.
+        Leader = "leader",
+        /// A gateway outside the instances' worlds serves, and lost instances are started again.
+        Orchestrator = "orchestrator",
+    }
+}
+
+words! {
+    /// Which instance gets a request.
+    Routing {
+        /// The one with the fewest tokens to come.
+        LeastLoaded = "least_loaded",
+        /// Each in turn.
+        RoundRobin = "round_robin",
+        /// The one that has seen the longest part of the prompt, unless it is much busier.
+        PrefixAware = "prefix_aware",
+    }
+}
+
+words! {
+    /// What starts ranks.
+    Starter {
+        /// `srun` in a Slurm allocation, else `mpirun`.
+        Auto = "auto",
+        /// Open MPI's mpirun.
+        Mpirun = "mpirun",
+        /// Slurm's srun.
+        Srun = "srun",
+    }
+}
+
+words! {
+    /// How orchestrator mode starts an instance.
+    Spawner {
+        /// As a step.
+        Auto = "auto",
+        /// A job step, or an mpirun, of its own.
+        Step = "step",
+        /// MPI_Comm_spawn from a process that does nothing else.
+        CommSpawn = "comm_spawn",
+    }
+}
+
+words! {
+    /// What a job does when it has drained before its time limit.
+    AtTimeLimit {
+        /// It ends.
+        End = "end",
+        /// It goes back to the queue.
+        Requeue = "requeue",
+        /// It submits a job that follows it.
+        Successor = "successor",
+    }
+}
+
+words! {
+    /// What runs a container under Slurm.
+    ContainerRuntime {
+        /// The plugin of srun, with enroot.
+        Pyxis = "pyxis",
+        /// Apptainer, or its older name.
+        Apptainer = "apptainer",
+    }
+}
+
+words! {
     /// Which backend computes.
     Device {
         /// The fastest that is there.

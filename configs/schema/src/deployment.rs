@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kind::id_sets;
 use crate::{
-    BatchSchedulerPolicy, Collectives, ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel,
-    ModelSource, Sha256, ShmPrefix,
+    AtTimeLimit, BatchSchedulerPolicy, Collectives, ContainerRuntime, ContextChunkingPolicy,
+    Device, Isa, KvCacheDtype, LogLevel, Mode, ModelSource, Routing, Sha256, ShmPrefix, Spawner,
+    Starter,
 };
 
 /// What is served, and how.
@@ -20,24 +22,99 @@ use crate::{
 pub struct Deployment {
     /// The deployment's name; run directories begin with it.
     pub name: String,
-    /// The model and how it is run.
-    pub model: Model,
-    /// The paged KV cache.
-    pub kv_cache: KvCache,
+    /// Never [`Mode::Auto`] once loaded.
+    pub mode: Mode,
+    /// The models, in the order of the file: at least one, and in leader mode exactly one, with one
+    /// instance.
+    #[serde(with = "by_name")]
+    pub models: Vec<Model>,
     /// Addresses and limits of the HTTP server.
     pub server: Server,
     /// Where a run keeps its files, and what its shared memory is called.
     pub run: Run,
+    /// How ranks are started.
+    pub launch: Launch,
     /// Heartbeats and deadlines.
     pub supervision: Supervision,
     /// What is kept about past iterations.
     pub metrics: Metrics,
+    /// The batch job.
+    pub slurm: Slurm,
 }
 
-/// The model and how it is run.
+impl Deployment {
+    /// The model of this name.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.name == name)
+    }
+
+    /// All instances, in the order of models; an instance's number is its place here.
+    pub fn instances(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().flat_map(|model| std::iter::repeat_n(model, model.instances))
+    }
+
+    /// The name of an instance, `MODEL.N` with N counting the model's own; empty if there is no such.
+    #[must_use]
+    pub fn instance_name(&self, instance: usize) -> String {
+        let numbered = self.models.iter().flat_map(|model| {
+            (0..model.instances).map(move |number| format!("{}.{number}", model.name))
+        });
+        let mut numbered = numbered.skip(instance);
+        numbered.next().unwrap_or_default()
+    }
+
+    /// What shared-memory names of an instance begin with; `None` until the run has an id.
+    #[must_use]
+    pub fn instance_prefix(&self, instance: usize) -> Option<String> {
+        let prefix = self.run.shm_prefix.as_ref()?;
+        Some(match self.mode {
+            Mode::Orchestrator => prefix.of_instance(instance),
+            Mode::Auto | Mode::Leader => prefix.as_str().to_owned(),
+        })
+    }
+
+    /// Whether all instances are parts of one MPI world that is started as a whole.
+    #[must_use]
+    pub fn shares_a_world(&self) -> bool {
+        self.models.iter().any(|model| !model.participant_ids.is_empty())
+    }
+
+    /// Each instance's ranks in the one world of all; none if instances have worlds of their own.
+    pub fn participants(&self) -> impl Iterator<Item = &[u32]> {
+        self.models.iter().flat_map(|model| model.participant_ids.0.iter().map(Vec::as_slice))
+    }
+
+    /// The instance, and the rank in it, of a rank of the one world of all; `None` for one that is in no
+    /// instance.
+    #[must_use]
+    pub fn participant(&self, world_rank: usize) -> Option<(usize, usize)> {
+        self.participants().enumerate().find_map(|(instance, ids)| {
+            let place = ids.iter().position(|&id| id as usize == world_rank)?;
+            Some((instance, place))
+        })
+    }
+
+    /// Size of the one world of all: rank 0, which is nobody's, included.
+    #[must_use]
+    pub fn shared_world_size(&self) -> usize {
+        self.participants().flatten().max().map_or(0, |&last| last as usize + 1)
+    }
+
+    /// Ranks of all instances.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.instances().map(|model| model.tp_size).sum()
+    }
+}
+
+/// A model and how it is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
+    /// What clients call it; the deployment's name if it is the only model and has no table of its own.
+    #[serde(skip)]
+    pub name: String,
     /// The model's file; a path is absolute once loaded from a file or a flag.
     pub source: ModelSource,
     /// Digest of the file; always there for a `pypi:` source.
@@ -45,6 +122,16 @@ pub struct Model {
     pub sha256: Option<Sha256>,
     /// Ranks that share every layer.
     pub tp_size: usize,
+    /// Instances, each with ranks of its own.
+    pub instances: usize,
+    /// Which instance gets a request.
+    pub routing: Routing,
+    /// GPUs of each instance, taken in turn; empty for those of the local rank.
+    #[serde(default, skip_serializing_if = "IdSets::is_empty")]
+    pub gpu_device_ids: IdSets,
+    /// Ranks of each instance in one world for all; empty if each has a world of its own.
+    #[serde(default, skip_serializing_if = "IdSets::is_empty")]
+    pub participant_ids: IdSets,
     /// Compute threads of a rank.
     pub threads: Threads,
     /// Which backend computes.
@@ -76,6 +163,44 @@ pub struct Model {
     pub max_seq_len: Option<usize>,
     /// Most rows of logits that one request may ask for, of its prompt and all its sequences.
     pub max_logits_rows: usize,
+    /// The paged KV cache.
+    pub kv_cache: KvCache,
+}
+
+/// Sets of ids, as in `0,1;2,3`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IdSets(pub Vec<Vec<u32>>);
+
+impl IdSets {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The set of an instance: they are taken in turn.
+    #[must_use]
+    pub fn of(&self, instance: usize) -> Option<&[u32]> {
+        let place = instance.checked_rem(self.0.len())?;
+        Some(&self.0[place])
+    }
+}
+
+impl TryFrom<String> for IdSets {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        id_sets(&text).map(Self).ok_or("sets of ids, as in 0,1;2,3")
+    }
+}
+
+impl From<IdSets> for String {
+    fn from(IdSets(sets): IdSets) -> Self {
+        let set =
+            |set: &Vec<u32>| set.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        sets.iter().map(set).collect::<Vec<_>>().join(";")
+    }
 }
 
 /// The paged KV cache.
@@ -148,7 +273,35 @@ pub struct Run {
     pub shm_prefix: Option<ShmPrefix>,
 }
 
-/// Heartbeats and deadlines. Each field's key ends in `_ms`.
+/// How ranks are started, and on which nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
+    /// What starts ranks.
+    pub starter: Starter,
+    /// How orchestrator mode starts an instance.
+    pub spawner: Spawner,
+    /// Nodes for mpirun, each `host` or `host:slots`; empty for those of the allocation, or this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Interface or address for what nodes say to each other; `None` to find one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Further arguments for mpirun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mpirun_args: Vec<String>,
+    /// Environment variables that mpirun hands on to other nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub export: Vec<String>,
+    /// How MPI_Comm_spawn places ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map_by: Option<String>,
+    /// Longest time for an instance to start and load.
+    #[serde(rename = "ready_timeout_ms", with = "milliseconds")]
+    pub ready_timeout: Duration,
+}
+
+/// Heartbeats, deadlines and restarts. The key of each time ends in `_ms`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Supervision {
@@ -164,6 +317,14 @@ pub struct Supervision {
     /// Longest wait for a peer in a collective.
     #[serde(rename = "collective_timeout_ms", with = "milliseconds")]
     pub collective_timeout: Duration,
+    /// How many times in a row a lost instance is started again.
+    pub max_restarts: u32,
+    /// Wait before the first restart; it doubles with each in a row.
+    #[serde(rename = "restart_backoff_ms", with = "milliseconds")]
+    pub restart_backoff: Duration,
+    /// Longest wait before a restart.
+    #[serde(rename = "restart_backoff_max_ms", with = "milliseconds")]
+    pub restart_backoff_max: Duration,
 }
 
 /// What is kept about past iterations until somebody asks.
@@ -174,6 +335,68 @@ pub struct Metrics {
     pub iter_stats_max_iterations: usize,
     /// Of those, how many of the latest tell of each request, too; 0 for none.
     pub request_stats_max_iterations: usize,
+}
+
+/// The batch job; absent values leave it to the site. [`crate::keys::KEYS`] has their meaning.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the fields are sbatch's options, and stand in the key table")]
+pub struct Slurm {
+    pub mpi: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ntasks_per_node: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus_per_task: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpus_per_node: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gres: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodelist: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub array: Option<String>,
+    pub exclusive: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    pub requeue: bool,
+    pub max_requeues: u32,
+    pub at_time_limit: AtTimeLimit,
+    pub drain_before_s: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub directives: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip_directives: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub srun_args: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prologue: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    pub container_runtime: ContainerRuntime,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container_mounts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_workdir: Option<String>,
 }
 
 /// Compute threads of a rank.
@@ -211,6 +434,42 @@ impl TryFrom<ThreadsForm> for Threads {
             ThreadsForm::Word(word) if word == "auto" => Ok(Self::Auto),
             _ => Err("auto or a number of threads"),
         }
+    }
+}
+
+/// Models as a table by name, in order.
+mod by_name {
+    use std::fmt;
+
+    use serde::de::{MapAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    use super::Model;
+
+    pub(super) fn serialize<S: Serializer>(models: &[Model], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(models.iter().map(|model| (&model.name, model)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Model>, D::Error> {
+        struct Models;
+
+        impl<'de> Visitor<'de> for Models {
+            type Value = Vec<Model>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of models")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Self::Value, A::Error> {
+                let mut models = Vec::new();
+                while let Some((name, model)) = table.next_entry::<String, Model>()? {
+                    models.push(Model { name, ..model });
+                }
+                Ok(models)
+            }
+        }
+
+        from.deserialize_map(Models)
     }
 }
 
@@ -256,7 +515,7 @@ mod tests {
     fn windows_are_repeated_over_layers() {
         let with = |line: &str| {
             let text = format!("name = \"x\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n{line}");
-            Deployment::from_resolved_toml(&text).unwrap().kv_cache
+            Deployment::from_resolved_toml(&text).unwrap().models[0].kv_cache.clone()
         };
         let windows = |cache: &KvCache| (0..4).map(|layer| cache.attention_window(layer)).collect();
         let all: Vec<_> = windows(&with(""));

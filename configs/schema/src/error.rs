@@ -56,7 +56,7 @@ pub enum ConfigError {
         /// Where it was set.
         origin: Origin,
         /// The key, dotted.
-        key: &'static str,
+        key: String,
         /// What was found.
         found: String,
         /// What the key takes.
@@ -68,7 +68,7 @@ pub enum ConfigError {
         /// Where it was set.
         origin: Origin,
         /// The key, dotted.
-        key: &'static str,
+        key: String,
         /// The value.
         value: String,
         /// What the key takes.
@@ -80,13 +80,42 @@ pub enum ConfigError {
         /// The deployment file.
         file: PathBuf,
         /// The key, dotted.
-        key: &'static str,
+        key: String,
         /// What to write there.
         need: &'static str,
     },
     /// Two values that don't go together.
     #[error("{0}")]
     Conflict(Box<Conflict>),
+    /// A site file says what only a deployment can.
+    #[error("{}: {key} belongs in the deployment file: a site file is for every deployment", origin.lead())]
+    NotForSite {
+        /// Where it was set.
+        origin: Origin,
+        /// The key, dotted.
+        key: String,
+    },
+    /// Leader mode with more than it can serve.
+    #[error("{}: mode = \"leader\" serves one instance of one model, and these are {instances}; \
+             mode = \"orchestrator\" serves them all", origin.lead())]
+    LeaderOfSeveral {
+        /// Where the mode was set.
+        origin: Origin,
+        /// Instances of all models.
+        instances: u64,
+    },
+    /// Sets of ids that don't fit the instances.
+    #[error("{}: {key} is \"{value}\": {need}", origin.lead())]
+    IdSets {
+        /// Where it was set.
+        origin: Origin,
+        /// The key, dotted.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        need: String,
+    },
     /// A path, once made absolute, is not UTF-8, which TOML cannot write.
     #[error("{}: {key}: the path {} is not UTF-8", origin.lead(), path.display())]
     NotUtf8 {
@@ -170,6 +199,8 @@ impl ConfigError {
             | ConfigError::WrongType { origin, .. }
             | ConfigError::NotAllowed { origin, .. }
             | ConfigError::NotUtf8 { origin, .. }
+            | ConfigError::LeaderOfSeveral { origin, .. }
+            | ConfigError::IdSets { origin, .. }
             | ConfigError::NoHome { origin, .. } => *origin == Origin::Flag,
             ConfigError::Conflict(conflict) => *conflict.leader() == Origin::Flag,
             _ => false,

@@ -6,14 +6,18 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use crate::keys::{self, Key};
-use crate::kind::{Raw, shortened};
+use crate::kind::{Kind, Raw, shortened};
+use crate::names::is_deployment_name;
 use crate::{ConfigError, Origin, Position};
 
 /// No deployment comes near this; a model named by mistake does.
 const LIMIT_BYTES: u64 = 1 << 20;
 
 /// A value of a known key, as a file has it.
+#[derive(Debug)]
 pub(crate) struct Entry {
+    /// The model whose own table has it.
+    pub(crate) model: Option<String>,
     pub(crate) key: &'static Key,
     pub(crate) raw: Raw,
     pub(crate) origin: Origin,
@@ -35,8 +39,16 @@ pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// The entries of `text`; what is wrong with it goes to `errors`.
-pub(crate) fn parse(file: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Entry> {
+/// What one layer says.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) entries: Vec<Entry>,
+    /// Models that have a table, be it empty, in the order of the tables.
+    pub(crate) models: Vec<String>,
+}
+
+/// What `text` says; what is wrong with it goes to `errors`.
+pub(crate) fn parse(file: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Layer {
     let places = Places { file, text };
     let (document, broken) = DeTable::parse_recoverable(text);
     if !broken.is_empty() {
@@ -44,50 +56,121 @@ pub(crate) fn parse(file: &Path, text: &str, errors: &mut Vec<ConfigError>) -> V
             at: places.at(error.span().map_or(0, |span| span.start)),
             message: error.message().replace('\n', ", "),
         }));
-        return Vec::new();
+        return Layer::default();
     }
-    let mut entries = Vec::new();
-    Walk { places: &places, entries: &mut entries, errors }.table(None, document.get_ref());
-    entries
+    let mut layer = Layer::default();
+    Walk { places: &places, layer: &mut layer, errors }.table(Of::Top, document.get_ref());
+    layer
 }
 
 struct Walk<'a> {
     places: &'a Places<'a>,
-    entries: &'a mut Vec<Entry>,
+    layer: &'a mut Layer,
     errors: &'a mut Vec<ConfigError>,
 }
 
+/// Which table it is.
+#[derive(Clone, Copy)]
+enum Of<'a> {
+    Top,
+    Section(&'static str),
+    /// The table of models.
+    Models,
+    /// A model's own.
+    Model(&'a str),
+    /// A section in a model's own.
+    ModelSection(&'a str, &'static str),
+}
+
+impl Of<'_> {
+    fn path(self, name: &str) -> String {
+        match self {
+            Of::Top => name.to_owned(),
+            Of::Section(section) => format!("{section}.{name}"),
+            Of::Models => format!("models.{name}"),
+            Of::Model(model) => format!("models.{model}.{name}"),
+            Of::ModelSection(model, section) => format!("models.{model}.{section}.{name}"),
+        }
+    }
+
+    fn key(self, name: &str) -> Option<&'static Key> {
+        // A quoted name with a dot only looks like a path.
+        if name.contains('.') {
+            return None;
+        }
+        match self {
+            Of::Top | Of::Section(_) => keys::find(&self.path(name)),
+            Of::Models => None,
+            Of::Model(_) => keys::find_of_a_model(name),
+            Of::ModelSection(_, section) => keys::find_of_a_model(&format!("{section}.{name}")),
+        }
+    }
+
+    fn model(self) -> Option<String> {
+        match self {
+            Of::Model(model) | Of::ModelSection(model, _) => Some(model.to_owned()),
+            Of::Top | Of::Section(_) | Of::Models => None,
+        }
+    }
+}
+
 impl Walk<'_> {
-    fn table(&mut self, section: Option<&'static str>, table: &DeTable<'_>) {
+    fn table(&mut self, of: Of<'_>, table: &DeTable<'_>) {
         for (name, value) in table {
-            let path = match section {
-                Some(section) => format!("{section}.{}", name.get_ref()),
-                None => name.get_ref().to_string(),
-            };
-            // A quoted name with a dot only looks like a path.
-            let known = !name.get_ref().contains('.');
-            let origin = |start| Origin::File(self.places.at(start));
-            if let Some(key) = keys::find(&path).filter(|_| known) {
-                let origin = origin(value.span().start);
-                self.entries.push(Entry { key, raw: raw(value.get_ref()), origin });
+            let at = name.span().start;
+            let name: &str = name.get_ref();
+            if let Some(key) = of.key(name) {
+                let origin = Origin::File(self.places.at(value.span().start));
+                let raw = raw(value.get_ref());
+                self.layer.entries.push(Entry { model: of.model(), key, raw, origin });
                 continue;
             }
-            let inner = keys::SECTIONS.iter().find(|(name, _)| *name == path);
+            let section = || keys::SECTIONS.iter().map(|(name, _)| *name).find(|it| *it == name);
+            let inner = match of {
+                Of::Top if name == "models" => Some(Of::Models),
+                Of::Top => section().map(Of::Section),
+                Of::Models if is_deployment_name(name) => Some(Of::Model(name)),
+                Of::Model(model) if name == "kv_cache" => Some(Of::ModelSection(model, "kv_cache")),
+                _ => None,
+            };
             match (inner, value.get_ref()) {
-                (Some((name, _)), DeValue::Table(inner)) => self.table(Some(name), inner),
-                (Some((name, _)), other) => self.errors.push(ConfigError::WrongType {
-                    origin: origin(value.span().start),
-                    key: name,
+                (Some(inner), DeValue::Table(table)) => {
+                    if let Of::Model(model) = inner {
+                        self.layer.models.push(model.to_owned());
+                    }
+                    self.table(inner, table);
+                }
+                (Some(_), other) => self.errors.push(ConfigError::WrongType {
+                    origin: Origin::File(self.places.at(value.span().start)),
+                    key: of.path(name),
                     found: raw(other).found(),
                     expected: "a table".to_owned(),
                 }),
-                (None, _) => self.errors.push(ConfigError::UnknownKey {
-                    origin: origin(name.span().start),
-                    nearest: keys::nearest(&path),
-                    key: shortened(&path),
-                }),
+                (None, _) => self.errors.push(self.unknown(of, name, at)),
             }
         }
+    }
+
+    fn unknown(&self, of: Of<'_>, name: &str, at: usize) -> ConfigError {
+        let origin = Origin::File(self.places.at(at));
+        if let Of::Models = of {
+            let allowed = Kind::Name.takes();
+            let value = format!("\"{}\"", shortened(name));
+            return ConfigError::NotAllowed {
+                origin,
+                key: "a model's name".into(),
+                value,
+                allowed,
+            };
+        }
+        // A key of a model's own table is described where all models' are.
+        let described = match of {
+            Of::Model(_) => format!("model.{name}"),
+            Of::ModelSection(_, section) => format!("{section}.{name}"),
+            _ => of.path(name),
+        };
+        let nearest = keys::nearest(&described);
+        ConfigError::UnknownKey { origin, nearest, key: shortened(&of.path(name)) }
     }
 }
 
@@ -185,7 +268,7 @@ mod tests {
     fn integers_of_any_radix_and_size_are_read() {
         let mut errors = Vec::new();
         let text = "[model]\ntp_size = 0x10\nthreads = -3\nmax_batch_size = 99999999999999999999";
-        let entries = parse(Path::new("x"), text, &mut errors);
+        let entries = parse(Path::new("x"), text, &mut errors).entries;
         let values: Vec<_> = entries
             .iter()
             .map(|entry| match &entry.raw {

@@ -41,6 +41,19 @@ impl Key {
     pub fn env_name(&self) -> String {
         env_form(self.path)
     }
+
+    /// The dotted path of a key of `model`'s own table, if it has one: `models.NAME.tp_size` for
+    /// `model.tp_size`, `models.NAME.kv_cache.dtype` for `kv_cache.dtype`.
+    #[must_use]
+    pub fn path_of(&self, model: Option<&str>) -> String {
+        match (model, self.path.strip_prefix("model.")) {
+            (Some(model), Some(leaf)) => format!("models.{model}.{leaf}"),
+            (Some(model), None) if self.path.starts_with("kv_cache.") => {
+                format!("models.{model}.{}", self.path)
+            }
+            _ => self.path.to_owned(),
+        }
+    }
 }
 
 fn env_form(path: &str) -> String {
@@ -51,6 +64,15 @@ fn env_form(path: &str) -> String {
 #[must_use]
 pub fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
+}
+
+/// The key that a model's own table has by this path: `tp_size`, or `kv_cache.dtype`.
+pub(crate) fn find_of_a_model(path: &str) -> Option<&'static Key> {
+    match path.split_once('.') {
+        None => find(&format!("model.{path}")),
+        Some(("kv_cache", _)) => find(path),
+        Some(_) => None,
+    }
 }
 
 /// Names of the environment variables that set keys. A launcher takes them out of the
@@ -81,7 +103,7 @@ pub(crate) fn nearest(path: &str) -> Option<&'static str> {
         let score = if section == wanted.0 { alike } else { 0.95 * alike };
         (score, candidate)
     };
-    let candidates = KEYS.iter().map(|key| key.path).chain(SECTIONS.iter().map(|(name, _)| *name));
+    let candidates = SECTIONS.iter().map(|(name, _)| *name).chain(KEYS.iter().map(|key| key.path));
     let mut best = (RESEMBLES, None);
     for (score, name) in candidates.map(score) {
         if score > best.0 {

@@ -1,10 +1,14 @@
 //! What a key takes, and the check of one value.
 
+mod forms;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::ModelSource;
 use crate::names::{Sha256, ShmPrefix, is_deployment_name};
+
+pub(crate) use forms::id_sets;
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +52,22 @@ pub enum Kind {
     Sha256,
     /// A prefix of shared-memory names.
     ShmPrefix,
+    /// Text of one line.
+    Text,
+    /// Several texts of one line: an array in a file, elsewhere parted by commas.
+    Texts {
+        /// How many there may be.
+        most: usize,
+    },
+    /// Lines of text: a string of several lines, or an array of lines.
+    Lines {
+        /// How many there may be.
+        most: usize,
+    },
+    /// A time limit as Slurm writes it.
+    SlurmTime,
+    /// Sets of ids, as in `0,1;2,3`.
+    IdSets,
 }
 
 /// A value that its key takes, in its plain form. Displays as in a file.
@@ -59,6 +79,8 @@ pub enum Value {
     Integers(Vec<u64>),
     /// A truth value.
     Bool(bool),
+    /// Texts, at least one.
+    Texts(Vec<String>),
     /// Anything else.
     Text(String),
 }
@@ -69,11 +91,17 @@ impl fmt::Display for Value {
             Value::Integer(n) => n.fmt(f),
             Value::Integers(list) => write!(f, "{list:?}"),
             Value::Bool(b) => b.fmt(f),
-            Value::Text(text) => {
-                write!(f, "\"{}\"", text.chars().flat_map(escaped).collect::<String>())
+            Value::Texts(list) => {
+                let quoted: Vec<_> = list.iter().map(|text| quoted(text)).collect();
+                write!(f, "[{}]", quoted.join(", "))
             }
+            Value::Text(text) => f.write_str(&quoted(text)),
         }
     }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.chars().flat_map(escaped).collect::<String>())
 }
 
 /// A value as it was written, before its key has had a say.
@@ -110,6 +138,9 @@ impl Raw {
                 .map(|part| Self::integer(part.trim()))
                 .collect::<Option<_>>()
                 .map_or_else(|| Raw::Text(text.to_owned()), Raw::List),
+            Kind::Texts { .. } => {
+                Raw::List(text.split(',').map(|part| Raw::Text(part.trim().to_owned())).collect())
+            }
             Kind::Bool => match text.parse() {
                 Ok(truth) => Raw::Bool(truth),
                 Err(_) => Raw::Text(text.to_owned()),
@@ -176,6 +207,21 @@ impl Kind {
             Kind::Source => "a string with a path or pypi:PACKAGE==VERSION/FILE".to_owned(),
             Kind::Sha256 => format!("a string of {}", Sha256::FORM),
             Kind::ShmPrefix => format!("a string of {}", ShmPrefix::FORM),
+            Kind::Text => format!("a string of one line, 1 to {} characters", forms::LONGEST_TEXT),
+            Kind::Texts { most } => {
+                format!("1 to {most} strings of one line, as in [\"a\", \"b\"], or a,b in a flag")
+            }
+            Kind::Lines { most } => {
+                format!("a string of 1 to {most} lines, or an array of lines")
+            }
+            Kind::SlurmTime => {
+                "a string with minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS or UNLIMITED"
+                    .to_owned()
+            }
+            Kind::IdSets => {
+                "a string of ids parted by commas, sets of them by semicolons, as in 0,1;2,3"
+                    .to_owned()
+            }
         }
     }
 
@@ -202,6 +248,18 @@ impl Kind {
                 "auto" => Ok(Value::Text(text.clone())),
                 _ => Err(Refusal::WrongType),
             },
+            (Kind::Texts { most } | Kind::Lines { most }, Raw::List(items)) => {
+                let lines = items.iter().map(|item| match item {
+                    Raw::Text(text) => Ok(text.as_str()),
+                    _ => Err(Refusal::WrongType),
+                });
+                forms::texts(&lines.collect::<Result<Vec<_>, _>>()?, *most)
+            }
+            (Kind::Texts { most }, Raw::Text(text)) => forms::texts(&[text], *most),
+            (Kind::Lines { most }, Raw::Text(text)) => {
+                forms::texts(&text.lines().collect::<Vec<_>>(), *most)
+            }
+            (Kind::SlurmTime, Raw::Integer { text, .. }) => self.check_text(text).map(Value::Text),
             (Kind::Bool, Raw::Bool(truth)) => Ok(Value::Bool(*truth)),
             (
                 Kind::Name
@@ -210,7 +268,10 @@ impl Kind {
                 | Kind::Path
                 | Kind::Source
                 | Kind::Sha256
-                | Kind::ShmPrefix,
+                | Kind::ShmPrefix
+                | Kind::Text
+                | Kind::SlurmTime
+                | Kind::IdSets,
                 Raw::Text(text),
             ) => self.check_text(text).map(Value::Text),
             _ => Err(Refusal::WrongType),
@@ -243,10 +304,15 @@ impl Kind {
                 None => Err(Refusal::NotAllowed(None)),
             },
             Kind::ShmPrefix => plain(ShmPrefix::parse(text).is_some()),
+            Kind::Text => plain(forms::is_line(text) && !text.is_empty()),
+            Kind::SlurmTime => plain(forms::is_slurm_time(text)),
+            Kind::IdSets => plain(forms::is_id_sets(text)),
             Kind::Integer { .. }
             | Kind::PowerOfTwo { .. }
             | Kind::Integers { .. }
             | Kind::AutoOrUpTo(_)
+            | Kind::Texts { .. }
+            | Kind::Lines { .. }
             | Kind::Bool => Err(Refusal::WrongType),
         }
     }

@@ -2,8 +2,8 @@
 //! given set of nodes.
 //!
 //! [`keys::KEYS`] lists every key once; parsing, environment names, `--set` and
-//! `docs/config.md` all follow it. [`Deployment::load`] merges defaults, file, environment and
-//! flags; [`Layout::new`] places the ranks, and is pure. The few texts that launcher and worker both
+//! `docs/config.md` all follow it. [`Deployment::load`] merges defaults, site files, file,
+//! environment and flags; [`Layout::new`] places the ranks, and is pure. The few texts that launcher and worker both
 //! print are here, too. This crate starts nothing and knows neither MPI nor models.
 #![forbid(unsafe_code)]
 
@@ -27,17 +27,22 @@ mod told;
 
 pub use banner::ready_text;
 pub use choices::{
-    BatchSchedulerPolicy, Collectives, ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel,
+    AtTimeLimit, BatchSchedulerPolicy, Collectives, ContainerRuntime, ContextChunkingPolicy,
+    Device, Isa, KvCacheDtype, LogLevel, Mode, Routing, Spawner, Starter,
 };
-pub use deployment::{Deployment, KvCache, Metrics, Model, Run, Server, Supervision, Threads};
+pub use deployment::{
+    Deployment, IdSets, KvCache, Launch, Metrics, Model, Run, Server, Slurm, Supervision, Threads,
+};
 pub use error::{ConfigError, ConfigErrors, Conflict};
-pub use kind::Value;
-pub use layout::{Allocation, Layout, LayoutError, NodeAllocation, NodeShare, RankPlace};
-pub use load::{Loaded, Setting, parse_setting};
+pub use kind::{Kind, Value};
+pub use layout::{
+    Allocation, InstanceLayout, Layout, LayoutError, NodeAllocation, NodeShare, RankPlace,
+};
+pub use load::{Loaded, Setting, parse_setting, site_files, usual_run_dir};
 pub use names::{Sha256, ShmPrefix};
 pub use origin::{Origin, Position};
 pub use reference::reference;
-pub use run_id::RunId;
+pub use run_id::{RunId, RunIdError};
 pub use rundir::{RunDir, RunDirError};
 pub use source::{ModelSource, SourceError, cache_dir};
 pub use told::with_causes;

@@ -1,26 +1,38 @@
-//! Defaults < file < environment < flags, each value with its origin.
+//! Defaults < site files < file < environment < flags, each value with its origin.
+
+mod assemble;
+mod layers;
+mod paths;
+mod settle;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::file;
-use crate::keys::{self, Fallback, KEYS, Key};
-use crate::kind::{Kind, Raw, Refusal, Value};
+use crate::file::{self, Layer};
+use crate::keys::{KEYS, Key};
+use crate::kind::Value;
 use crate::rules;
 use crate::{ConfigError, ConfigErrors, Deployment, Origin};
+use assemble::OF_A_MODEL;
+use settle::Settle;
+
+pub(crate) use settle::Settled;
 
 /// A deployment with where its values came from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The deployment.
     pub deployment: Deployment,
-    /// Every key with its value and origin, in the order of [`KEYS`].
+    /// Every key with its value and origin, in the order of [`KEYS`]; with models that have tables of
+    /// their own, keys of models come at the end, for each of them.
     pub settings: Vec<Setting>,
 }
 
 /// A key's settled value.
 #[derive(Debug, Clone)]
 pub struct Setting {
+    /// The key's dotted path; with a model's name where there are several.
+    pub path: String,
     /// The key.
     pub key: &'static Key,
     /// The value, paths made absolute; `None` if the key is optional and nobody set it.
@@ -40,12 +52,52 @@ pub fn parse_setting(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The site files that there may be, by the environment: `$SHARDRUN_SITE` alone if it is set, none
+/// if it is empty, else `/etc/shardrun/site.toml` and `shardrun/site.toml` in the user's folder for
+/// configuration. The later counts more.
+#[must_use]
+pub fn site_files(env: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
+    if let Some(file) = env("SHARDRUN_SITE") {
+        return if file.is_empty() { Vec::new() } else { vec![file.into()] };
+    }
+    let of_user = env("XDG_CONFIG_HOME")
+        .filter(|dir| dir.starts_with('/'))
+        .map(PathBuf::from)
+        .or_else(|| {
+            env("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(".config"))
+        });
+    let files = [Some("/etc".into()), of_user].into_iter().flatten();
+    files.map(|dir: PathBuf| dir.join("shardrun/site.toml")).filter(|file| file.exists()).collect()
+}
+
+/// The folder that runs are in where no deployment file says so: by the environment, site files, or the
+/// default.
+///
+/// # Errors
+/// [`ConfigErrors`] with everything that is wrong in the environment and site files.
+pub fn usual_run_dir(env: impl Iterator<Item = (String, String)>) -> Result<PathBuf, ConfigErrors> {
+    // Has the required keys, and says nothing of others.
+    const STAND_IN: &str = "name = \"any\"\nmodel.source = \"/any\"\n";
+    let env: HashMap<_, _> = env.collect();
+    let sites = read_sites(&env)?;
+    let file = Path::new("no deployment file");
+    merge(Sources { sites: &sites, file, text: STAND_IN, env: &env, flags: &[] })
+        .map(|loaded| loaded.deployment.run.dir)
+}
+
+fn read_sites(env: &HashMap<String, String>) -> Result<Vec<(String, PathBuf)>, ConfigErrors> {
+    let sites = site_files(|name| env.get(name).cloned());
+    let sites = sites.into_iter().map(|site| Ok((file::read(&site)?, site)));
+    Ok(sites.collect::<Result<Vec<_>, ConfigError>>()?)
+}
+
 impl Deployment {
-    /// Reads the deployment file at `path` and merges environment variables (name, value) and
-    /// flags (dotted path, value) over it; of several flags for one key the last counts.
+    /// Reads the deployment file at `path`, over what the site files say, and merges environment
+    /// variables (name, value) and flags (dotted path, value) over it; of several flags for one key
+    /// the last counts.
     ///
-    /// Relative paths in the file begin at the file's folder, elsewhere at the working directory.
-    /// Home and state folders are taken from `env` too.
+    /// Relative paths in a file begin at its folder, elsewhere at the working directory. Site files,
+    /// home and state folders are taken from `env` too.
     ///
     /// # Errors
     /// [`ConfigErrors`] with everything that is wrong, each with its place.
@@ -54,8 +106,10 @@ impl Deployment {
         env: impl Iterator<Item = (String, String)>,
         flags: &[(String, String)],
     ) -> Result<Loaded, ConfigErrors> {
+        let env: HashMap<_, _> = env.collect();
+        let sites = read_sites(&env)?;
         let text = file::read(path)?;
-        merge(path, &text, &env.collect(), flags)
+        merge(Sources { sites: &sites, file: path, text: &text, env: &env, flags })
     }
 
     /// Reads what [`Deployment::to_toml`] wrote; nothing is merged over it.
@@ -63,8 +117,10 @@ impl Deployment {
     /// # Errors
     /// [`ConfigErrors`] if the text is not a whole, valid deployment.
     pub fn from_resolved_toml(text: &str) -> Result<Self, ConfigErrors> {
-        let name = Path::new("resolved deployment");
-        merge(name, text, &HashMap::new(), &[]).map(|loaded| loaded.deployment)
+        let file = Path::new("resolved deployment");
+        let env = HashMap::new();
+        merge(Sources { sites: &[], file, text, env: &env, flags: &[] })
+            .map(|loaded| loaded.deployment)
     }
 
     /// The deployment as a file that [`Deployment::from_resolved_toml`] and
@@ -77,240 +133,95 @@ impl Deployment {
     }
 }
 
-/// Values that their keys take, with their origins.
-#[derive(Default)]
-pub(crate) struct Settled {
-    values: HashMap<&'static str, (Value, Origin)>,
-    /// Keys that were given a value which they don't take.
-    refused: Vec<&'static str>,
+/// What is merged.
+struct Sources<'a> {
+    /// Text and path of each.
+    sites: &'a [(String, PathBuf)],
+    file: &'a Path,
+    text: &'a str,
+    env: &'a HashMap<String, String>,
+    flags: &'a [(String, String)],
 }
 
-impl Settled {
-    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
-        self.values.get(key).map(|(value, _)| value)
-    }
-
-    pub(crate) fn origin(&self, key: &str) -> Option<&Origin> {
-        self.values.get(key).map(|(_, origin)| origin)
-    }
-
-    /// Whether anyone gave the key a value, be it one that it takes or not.
-    pub(crate) fn was_given(&self, key: &str) -> bool {
-        self.values.contains_key(key) || self.refused.contains(&key)
-    }
-}
-
-fn merge(
-    file: &Path,
-    text: &str,
-    env: &HashMap<String, String>,
-    flags: &[(String, String)],
-) -> Result<Loaded, ConfigErrors> {
+fn merge(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let mut errors = Vec::new();
-    let mut merge = Merge { settled: Settled::default(), errors: &mut errors };
-    merge.file(file, text);
+    let mut layers = Vec::new();
+    for (text, path) in sources.sites {
+        layers.push(layers::site(path, text, &mut errors));
+    }
+    layers.push(file::parse(sources.file, sources.text, &mut errors));
     // Without a readable file, all that would follow is keys that it may well have.
-    if merge.errors.iter().any(|error| matches!(error, ConfigError::Syntax { .. })) {
+    if errors.iter().any(|error| matches!(error, ConfigError::Syntax { .. })) {
         return Err(ConfigErrors(errors));
     }
-    merge.env(env);
-    merge.flags(flags);
-    merge.defaults(file, env);
-    let mut settled = merge.settled;
-    errors.extend(absolute_paths(&mut settled, file, env));
-    errors.extend(rules::broken(&settled, file));
-    if !errors.is_empty() {
-        return Err(ConfigErrors(errors));
-    }
-    Ok(Loaded { deployment: assemble(&settled), settings: settings(settled) })
-}
+    layers.push(layers::env(sources.env, &mut errors));
+    layers.push(layers::flags(sources.flags, &mut errors));
 
-struct Merge<'a> {
-    settled: Settled,
-    errors: &'a mut Vec<ConfigError>,
-}
-
-impl Merge<'_> {
-    fn file(&mut self, file: &Path, text: &str) {
-        for entry in file::parse(file, text, self.errors) {
-            self.set(entry.key, &entry.raw, entry.origin);
-        }
-    }
-
-    fn env(&mut self, env: &HashMap<String, String>) {
-        for key in KEYS {
-            let name = key.env_name();
-            if let Some(text) = env.get(&name) {
-                self.set(key, &Raw::from_text(key.kind, text), Origin::Env(name));
-            }
-        }
-        let stranger = |name: &String| {
-            let path = keys::path_of_env(name)?;
-            let nearest = keys::nearest(&path).and_then(keys::find).map(Key::env_name);
-            let unknown = keys::find(&path).is_none();
-            unknown.then(|| ConfigError::UnknownVariable { name: name.clone(), nearest })
-        };
-        let mut names: Vec<_> = env.keys().collect();
-        names.sort_unstable();
-        self.errors.extend(names.into_iter().filter_map(stranger));
-    }
-
-    fn flags(&mut self, flags: &[(String, String)]) {
-        for (path, text) in flags {
-            match keys::find(path) {
-                Some(key) => self.set(key, &Raw::from_text(key.kind, text), Origin::Flag),
-                None => self.errors.push(ConfigError::UnknownKey {
-                    origin: Origin::Flag,
-                    key: crate::kind::shortened(path),
-                    nearest: keys::nearest(path),
-                }),
-            }
-        }
-    }
-
-    fn defaults(&mut self, file: &Path, env: &HashMap<String, String>) {
-        for key in KEYS {
-            if self.settled.was_given(key.path) {
-                continue;
-            }
-            match key.fallback {
-                Fallback::Is(text) => {
-                    self.set(key, &Raw::from_text(key.kind, text), Origin::Default);
-                }
-                Fallback::AtMost(number, other) => {
-                    let bound = match self.settled.value(other) {
-                        Some(Value::Integer(bound)) => *bound,
-                        // It was refused, so this number is never used.
-                        _ => number,
-                    };
-                    let text = number.min(bound).to_string();
-                    self.set(key, &Raw::from_text(key.kind, &text), Origin::Default);
-                }
-                Fallback::Required(need) => self.errors.push(ConfigError::Missing {
-                    file: file.to_owned(),
-                    key: key.path,
-                    need,
-                }),
-                Fallback::StateFolder => {
-                    let xdg = env.get("XDG_STATE_HOME").filter(|dir| dir.starts_with('/'));
-                    let folder = xdg.map_or("~/.local/state", String::as_str);
-                    let text = format!("{}/shardrun", folder.trim_end_matches('/'));
-                    self.set(key, &Raw::Text(text), Origin::Default);
-                }
-                Fallback::Absent(_) => {}
-            }
-        }
-    }
-
-    fn set(&mut self, key: &'static Key, raw: &Raw, origin: Origin) {
-        match key.kind.check(raw) {
-            Ok(value) => {
-                self.settled.values.insert(key.path, (value, origin));
-            }
-            Err(refusal) => {
-                self.settled.values.remove(key.path);
-                self.settled.refused.push(key.path);
-                self.errors.push(refused(key, raw, origin, refusal));
-            }
-        }
-    }
-}
-
-fn refused(key: &'static Key, raw: &Raw, origin: Origin, refusal: Refusal) -> ConfigError {
-    let takes = key.kind.takes();
-    match refusal {
-        Refusal::WrongType => {
-            ConfigError::WrongType { origin, key: key.path, found: raw.found(), expected: takes }
-        }
-        Refusal::NotAllowed(why) => ConfigError::NotAllowed {
-            origin,
-            key: key.path,
-            value: raw.written(),
-            allowed: why.map_or(takes.clone(), |why| format!("{takes} ({why})")),
-        },
-    }
-}
-
-/// Makes paths absolute: `~` is the home folder, relative ones begin at the file's folder if the
-/// file says them, else at the working directory.
-fn absolute_paths(
-    settled: &mut Settled,
-    file: &Path,
-    env: &HashMap<String, String>,
-) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    for key in KEYS {
-        let Some((Value::Text(text), origin)) = settled.values.get_mut(key.path) else { continue };
-        let is_path = match key.kind {
-            Kind::Path => true,
-            Kind::Source => !text.starts_with("pypi:"),
-            _ => false,
-        };
-        if !is_path {
-            continue;
-        }
-        let home = env.get("HOME").filter(|home| !home.is_empty());
-        let path = match (text.strip_prefix('~'), home) {
-            (Some(""), Some(home)) => PathBuf::from(home),
-            (Some(rest), Some(home)) if rest.starts_with('/') => {
-                Path::new(home).join(rest.trim_start_matches('/'))
-            }
-            (Some(rest), None) if rest.is_empty() || rest.starts_with('/') => {
-                errors.push(ConfigError::NoHome { origin: origin.clone(), key: key.path });
-                continue;
-            }
-            _ => match (&*origin, file.parent()) {
-                (Origin::File(_), Some(folder)) => folder.join(&*text),
-                _ => PathBuf::from(&*text),
-            },
-        };
-        // Only a working directory that is gone makes this fail; then the path stays relative.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        match path.into_os_string().into_string() {
-            Ok(absolute) => *text = absolute,
-            Err(path) => errors.push(ConfigError::NotUtf8 {
-                origin: origin.clone(),
-                key: key.path,
-                path: path.into(),
-            }),
-        }
-    }
-    errors
-}
-
-fn assemble(settled: &Settled) -> Deployment {
-    let mut root = toml::Table::new();
-    for (path, (value, _)) in &settled.values {
-        let value = match value {
-            Value::Integer(n) => toml::Value::Integer(n.cast_signed()),
-            Value::Integers(list) => {
-                let numbers = list.iter().map(|n| toml::Value::Integer(n.cast_signed()));
-                toml::Value::Array(numbers.collect())
-            }
-            Value::Bool(truth) => toml::Value::Boolean(*truth),
-            Value::Text(text) => toml::Value::String(text.clone()),
-        };
-        match path.split_once('.') {
-            None => {
-                root.insert((*path).to_owned(), value);
-            }
-            Some((section, leaf)) => {
-                let section = root.entry(section).or_insert_with(|| toml::Table::new().into());
-                if let toml::Value::Table(section) = section {
-                    section.insert(leaf.to_owned(), value);
-                }
-            }
-        }
-    }
-    root.try_into().expect("a value that its key takes fits its field; a test tries each key")
-}
-
-fn settings(mut settled: Settled) -> Vec<Setting> {
-    let setting = |key: &'static Key| match settled.values.remove(key.path) {
-        Some((value, origin)) => Setting { key, value: Some(value), origin },
-        None => Setting { key, value: None, origin: Origin::Default },
+    let names = model_names(&layers);
+    let tables: Vec<_> = match names.as_slice() {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
-    KEYS.iter().map(setting).collect()
+    let mut models = Vec::new();
+    for table in tables {
+        let mut settle = Settle { settled: Settled::default(), errors: &mut errors };
+        layers.iter().for_each(|layer| settle.layer(&layer.entries, table));
+        settle.defaults(sources.file, table, sources.env);
+        let mut settled = settle.settled;
+        errors.extend(paths::make_absolute(&mut settled, sources.env));
+        errors.extend(rules::broken(&settled, sources.file, table));
+        models.push((table, settled));
+    }
+    let mode = rules::mode(&models, &mut errors);
+    rules::participants(&models, &mut errors);
+    if !errors.is_empty() {
+        return Err(ConfigErrors(told_once(errors)));
+    }
+    let settings = settings(&models);
+    let named = |(table, settled): (Option<&str>, Settled)| {
+        let name = table.map_or_else(|| settled.text("name"), str::to_owned);
+        (name, settled)
+    };
+    let models: Vec<_> = models.into_iter().map(named).collect();
+    Ok(Loaded { deployment: assemble::assemble(mode, &models), settings })
+}
+
+/// The models that have tables of their own, in the order of their first mention.
+fn model_names(layers: &[Layer]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in layers.iter().flat_map(|layer| &layer.models) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// What models share is wrong for each of them.
+fn told_once(errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    let mut told = std::collections::HashSet::new();
+    errors.into_iter().filter(|error| told.insert(error.to_string())).collect()
+}
+
+fn settings(models: &[(Option<&str>, Settled)]) -> Vec<Setting> {
+    let of_a_model = |key: &Key| {
+        key.path.split_once('.').is_some_and(|(section, _)| OF_A_MODEL.contains(&section))
+    };
+    let setting = |settled: &Settled, table: Option<&str>, key: &'static Key| Setting {
+        path: key.path_of(table),
+        key,
+        value: settled.value(key.path).cloned(),
+        origin: settled.origin(key.path).cloned().unwrap_or(Origin::Default),
+    };
+    let Some((table, first)) = models.first() else { return Vec::new() };
+    let apart = table.is_some();
+    let shared = KEYS.iter().filter(|key| !apart || !of_a_model(key));
+    let mut settings: Vec<_> = shared.map(|key| setting(first, None, key)).collect();
+    for (table, settled) in models.iter().filter(|_| apart) {
+        let own = KEYS.iter().filter(|key| of_a_model(key));
+        settings.extend(own.map(|key| setting(settled, *table, key)));
+    }
+    settings
 }
 
 #[cfg(test)]

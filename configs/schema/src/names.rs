@@ -50,6 +50,12 @@ impl ShmPrefix {
         &self.0
     }
 
+    /// The prefix of one instance's names, `{prefix}i{instance}_`.
+    #[must_use]
+    pub fn of_instance(&self, instance: usize) -> String {
+        format!("{}i{instance}_", self.0)
+    }
+
     /// The prefix of one rank's names: `{prefix}{rank}_`.
     #[must_use]
     pub fn of_rank(&self, rank: usize) -> String {

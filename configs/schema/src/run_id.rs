@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::ShmPrefix;
@@ -39,6 +40,43 @@ impl RunId {
         ShmPrefix::parse(&format!("shardrun_{uid}_{}_", self.compact()))
             .expect("9 letters, 10 digits, 16 digits at most, and 3 _ are allowed and under 64")
     }
+}
+
+/// A text that is no run's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a run's id has the form yyyymmdd-hhmmss-xxxx")]
+pub struct RunIdError;
+
+impl FromStr for RunId {
+    type Err = RunIdError;
+
+    fn from_str(text: &str) -> Result<Self, RunIdError> {
+        let digits = |part: &str, len: usize| {
+            let fits = part.len() == len && part.bytes().all(|b| b.is_ascii_digit());
+            if fits { part.parse::<u64>().ok() } else { None }
+        };
+        let read = || {
+            let mut parts = text.splitn(3, '-');
+            let (date, time, salt) = (parts.next()?, parts.next()?, parts.next()?);
+            let (date, time) = (digits(date, 8)?, digits(time, 6)?);
+            let salt = u16::from_str_radix(salt, 16).ok().filter(|_| salt.len() == 4)?;
+            let days = days_since_1970(date / 10_000, date / 100 % 100, date % 100)?;
+            let seconds = time / 10_000 * 3600 + time / 100 % 100 * 60 + time % 100;
+            Some(Self { seconds: days * 86_400 + seconds, salt })
+        };
+        // Dates that the calendar doesn't have read as others, and so don't read back to themselves.
+        read().filter(|id| id.to_string() == text).ok_or(RunIdError)
+    }
+}
+
+/// The inverse of [`civil_date`], from the same source: `days_from_civil`. `None` before 1970.
+fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
 }
 
 impl fmt::Display for RunId {
@@ -80,7 +118,25 @@ mod tests {
             (1_735_689_600, "20250101-000000-00ff"),
             (4_107_542_400, "21000301-000000-00ff"),
         ] {
-            assert_eq!(RunId { seconds, salt: 0xff }.to_string(), text);
+            let id = RunId { seconds, salt: 0xff };
+            assert_eq!((id.to_string(), text.parse()), (text.to_owned(), Ok(id)));
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_ids_are_refused() {
+        for text in [
+            "",
+            "20250101-000000",
+            "20250101-000000-00F",
+            "20250101-000000-00FF",
+            "20250230-000000-00ff",
+            "20250101-246060-00ff",
+            "2025010１-000000-00ff",
+            "00000000-000000-0000",
+            "99999999-999999-ffff",
+        ] {
+            assert_eq!(text.parse::<RunId>(), Err(RunIdError), "{text}");
         }
     }
 

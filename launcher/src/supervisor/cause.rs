@@ -1,4 +1,4 @@
-//! Why a deployment ended, in words and as an exit code.
+//! Why an instance ended, in words and as an exit code.
 
 use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,7 +12,7 @@ use shardrun_wire::lifeline::Hello;
 /// Lines of a log that are shown.
 const TAIL_LINES: usize = 12;
 
-/// Why a deployment ended.
+/// Why an instance ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// It was asked to.
@@ -22,9 +22,35 @@ pub(crate) enum Cause {
     /// A rank's lifeline ended without a word.
     Lost { rank: u32 },
     /// A rank's heartbeat stopped.
-    Silent { rank: u32, silence: Duration },
-    /// mpirun ended before its ranks did.
-    Mpirun,
+    Silent { rank: u32, silence: Duration, why: Why },
+    /// It did not serve in time.
+    NotReady { after: Duration, heard: usize, loaded: usize },
+    /// The starter ended before its ranks did.
+    Starter,
+}
+
+/// Why a rank is silent, as far as that can be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It couldn't be.
+    Unknown,
+    /// Its process was stopped by a signal.
+    Stopped,
+    /// Its node answers.
+    Hung,
+    /// Its node doesn't.
+    NodeGone,
+}
+
+impl Why {
+    fn told(self) -> &'static str {
+        match self {
+            Self::Unknown => "stopped or hung",
+            Self::Stopped => "its process is stopped (SIGSTOP, or a debugger)",
+            Self::Hung => "its node answers, so the process is stopped or hung",
+            Self::NodeGone => "its node does not answer: it is down, or cut off from the network",
+        }
+    }
 }
 
 impl Cause {
@@ -34,23 +60,25 @@ impl Cause {
             Self::Failed { rank, .. } | Self::Lost { rank } | Self::Silent { rank, .. } => {
                 Some(rank)
             }
-            Self::Stopped | Self::Mpirun => None,
+            Self::Stopped | Self::NotReady { .. } | Self::Starter => None,
         }
     }
 }
 
-/// How a deployment ended.
+/// How an instance ended.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    /// Its name, unless it is the only one.
+    pub(crate) instance: Option<String>,
     pub(crate) cause: Cause,
-    pub(crate) mpirun: ExitStatus,
-    /// The rank it began with, and its process.
-    pub(crate) rank: Option<(Hello, i32)>,
+    pub(crate) starter: ExitStatus,
+    /// The rank it began with.
+    pub(crate) rank: Option<Hello>,
     /// Whether any rank was ever heard of.
     pub(crate) connected_ever: bool,
 }
 
-/// A deployment that ended by itself.
+/// An instance that ended by itself.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Ended {
@@ -60,32 +88,50 @@ pub(crate) struct Ended {
 }
 
 impl Outcome {
-    /// Whether the deployment ended as it was told to; the error says what else happened. `notices`
-    /// are mpirun's own messages.
-    pub(crate) fn result(&self, notices: &str) -> Result<(), Ended> {
+    /// Whether it ended as it was told to.
+    pub(crate) fn as_told(&self) -> bool {
+        self.cause == Cause::Stopped
+    }
+
+    /// Whether it ended as it was told to; the error says what else happened. `starter` is the name of
+    /// the starter's program, and `notices` its own messages.
+    pub(crate) fn result(&self, starter: &str, notices: &str) -> Result<(), Ended> {
         let who = match &self.rank {
-            Some((hello, pid)) => format!("rank {} on {} (pid {pid})", hello.rank, hello.host),
+            Some(hello) => {
+                format!("rank {} on {} (pid {})", hello.id.rank, hello.host, hello.pid)
+            }
             None => "a rank".to_owned(),
         };
-        let (mut message, lost_a_rank) = match &self.cause {
+        let (message, lost_a_rank) = match &self.cause {
             Cause::Stopped => return Ok(()),
             Cause::Failed { reason, serving, .. } => (format!("{who} failed: {reason}"), *serving),
-            Cause::Lost { .. } => (format!("{who} {}", rank_end(self.mpirun)), true),
-            Cause::Silent { silence, .. } => {
+            Cause::Lost { .. } => (format!("{who} {}", rank_end(self.starter)), true),
+            Cause::Silent { silence, why, .. } => {
                 let seconds = silence.as_secs_f64();
-                (format!("{who} gave no heartbeat for {seconds:.1} s: stopped or hung"), true)
+                (format!("{who} gave no heartbeat for {seconds:.1} s: {}", why.told()), true)
             }
-            Cause::Mpirun if self.connected_ever => {
-                (format!("mpirun {}", own_end(self.mpirun)), true)
+            Cause::NotReady { after, heard, loaded } => {
+                let text = format!(
+                    "it did not serve within {after:?} (launch.ready_timeout_ms): {heard} ranks were \
+                     heard of, {loaded} had loaded"
+                );
+                (text, false)
             }
-            Cause::Mpirun => {
-                let end = own_end(self.mpirun);
-                (format!("mpirun {end} before any rank was heard of\n{notices}"), false)
+            Cause::Starter if self.connected_ever => {
+                (format!("{starter} {}", own_end(self.starter)), true)
             }
+            Cause::Starter => {
+                let end = own_end(self.starter);
+                (format!("{starter} {end} before any rank was heard of\n{notices}"), false)
+            }
+        };
+        let mut message = match &self.instance {
+            Some(instance) => format!("{instance}: {message}"),
+            None => message,
         };
         // A rank that failed has said why.
         if matches!(self.cause, Cause::Lost { .. } | Cause::Silent { .. })
-            && let Some((hello, _)) = &self.rank
+            && let Some(hello) = &self.rank
         {
             message.push_str(&tail(&hello.log));
         }
@@ -93,9 +139,16 @@ impl Outcome {
     }
 }
 
-/// What mpirun's exit code says of the rank that it first saw ending.
-fn rank_end(mpirun: ExitStatus) -> String {
-    match mpirun.code() {
+impl Ended {
+    /// No rank was started.
+    pub(crate) fn not_started(message: String) -> Self {
+        Self { message, lost_a_rank: false }
+    }
+}
+
+/// What the starter's exit code says of the rank that it first saw ending.
+fn rank_end(starter: ExitStatus) -> String {
+    match starter.code() {
         Some(code) if code > 128 => {
             format!("was killed by signal {} ({})", code - 128, signal_name(code - 128))
         }
@@ -104,8 +157,8 @@ fn rank_end(mpirun: ExitStatus) -> String {
     }
 }
 
-fn own_end(mpirun: ExitStatus) -> String {
-    match (mpirun.signal(), mpirun.code()) {
+fn own_end(starter: ExitStatus) -> String {
+    match (starter.signal(), starter.code()) {
         (Some(signal), _) => format!("was killed by signal {signal} ({})", signal_name(signal)),
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "ended".to_owned(),

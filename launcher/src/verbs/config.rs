@@ -19,8 +19,14 @@ fn check(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let loaded = args.deployment.load()?;
     let deployment = &loaded.deployment;
     writeln!(out, "{}: ok", args.deployment.file.display())?;
-    writeln!(out, "  {}: {}", deployment.name, deployment.model.source)?;
-    let (ranks, server) = (deployment.model.tp_size, &deployment.server);
+    for model in &deployment.models {
+        let instances = match model.instances {
+            1 => String::new(),
+            instances => format!(", {instances} instances"),
+        };
+        writeln!(out, "  {}: {}{instances}", model.name, model.source)?;
+    }
+    let (ranks, server) = (deployment.ranks(), &deployment.server);
     writeln!(
         out,
         "  {ranks} rank{}, API on {}, metrics on port {}",
@@ -44,7 +50,7 @@ fn as_table(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
     let origins: Vec<_> = loaded.settings.iter().map(|s| s.origin.to_string()).collect();
     let width = origins.iter().map(|origin| origin.chars().count()).max().unwrap_or(0);
     for (setting, origin) in loaded.settings.iter().zip(&origins) {
-        writeln!(out, "{origin:width$}  {} = {}", setting.key.path, shown(setting))?;
+        writeln!(out, "{origin:width$}  {} = {}", setting.path, shown(setting))?;
     }
     Ok(())
 }
@@ -65,11 +71,12 @@ fn as_json(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
             let value = setting.value.as_ref().map(|value| match value {
                 Value::Integer(n) => json!(n),
                 Value::Integers(list) => json!(list),
+                Value::Texts(list) => json!(list),
                 Value::Bool(truth) => json!(truth),
                 Value::Text(text) => json!(text),
             });
             json!({
-                "key": setting.key.path,
+                "key": setting.path,
                 "value": value,
                 "origin": setting.origin.to_string(),
             })
@@ -122,7 +129,8 @@ mod tests {
 
         let json: serde_json::Value =
             serde_json::from_str(&printed(FILE, show(true)).unwrap()).unwrap();
-        let tp_size = &json.as_array().unwrap()[3];
+        let tp_size =
+            json.as_array().unwrap().iter().find(|it| it["key"] == "model.tp_size").unwrap();
         let expected = json!({"key": "model.tp_size", "value": 4, "origin": "command line"});
         assert_eq!(*tp_size, expected);
     }

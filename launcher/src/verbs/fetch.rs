@@ -6,9 +6,9 @@ use crate::cli::FetchArgs;
 use crate::{fetch, progress};
 
 pub(crate) fn run(args: &FetchArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let model = args.deployment.load()?.deployment.model;
-    let mut progress = progress::on_stderr();
-    let path = fetch::resolve_model(&model.source, model.sha256.as_ref(), &mut *progress)?;
-    writeln!(out, "{}", path.display())?;
+    let deployment = args.deployment.load()?.deployment;
+    for path in fetch::resolve_models(&deployment, progress::on_stderr().as_mut())? {
+        writeln!(out, "{}", path.display())?;
+    }
     Ok(())
 }

@@ -1,146 +1,253 @@
-//! `shardrun serve`: leader mode under mpirun, watched to its end.
+//! `shardrun serve`: a deployment's ranks started, watched, and served from, to its end.
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::io::Write;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
 
 use anyhow::Context as _;
-use nix::unistd::{Pid, getuid};
-use shardrun_config::{Allocation, Layout, RunDir, keys, ready_text};
-use shardrun_wire::lifeline::{LIFELINE_VARIABLE, Watch};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use nix::unistd::getuid;
+use shardrun_config::{Deployment, Layout, Mode, RunDir, ready_text};
+use shardrun_wire::lifeline::Watch;
+use shardrun_wire::{Address, BindTo, Listener, Secret, own_address};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::cli::ServeArgs;
-use crate::fetch;
-use crate::mpirun::{EXPORTED, Mpirun};
-use crate::node;
-use crate::programs;
-use crate::progress;
-use crate::supervisor::{self, Event, MpirunOutput, Supervisor};
+use crate::job::InJob;
+use crate::nodes::{self, Nodes};
+use crate::orchestrator::{Orchestrator, Reload};
+use crate::run::{Ended as RunEnded, Endpoint, RunRecord, RunStage, StateFile};
+use crate::starter::{self, Generation, Kind, Starter};
+use crate::supervisor::{Event, Fleet, FleetConfig, Keeper, News, RestartPolicy, Rules};
+use crate::{exit, fetch, programs, progress};
 
 pub(crate) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let deployment = args.deployment.load()?.deployment;
-    let model = fetch::resolve_model(
-        &deployment.model.source,
-        deployment.model.sha256.as_ref(),
-        progress::on_stderr().as_mut(),
-    )?;
-    let program = programs::mpirun().context(
-        "there is no mpirun on PATH; load your site's MPI module, or install openmpi-bin",
-    )?;
-    let worker = programs::worker().context(
-        "there is no shardrun-worker beside shardrun or on PATH; `cargo build --release` makes it",
-    )?;
+    let in_job = InJob::find()?;
+    let (run, reload): (RunDir, Reload) = match &args.run_dir {
+        Some(dir) => {
+            let run = RunDir::open(dir)?;
+            let path = run.path.clone();
+            (run, Box::new(move || Ok(RunDir::open(&path)?.deployment)))
+        }
+        None => {
+            let deployment = args.deployment.clone();
+            let run = new_run(&deployment.load()?.deployment, in_job.as_ref())?;
+            (run, Box::new(move || Ok(deployment.load()?.deployment)))
+        }
+    };
+    let restarts = in_job.as_ref().map_or(0, InJob::restarts);
+    let host = nodes::host()?;
+    let mut state = StateFile::begin(&run.path, host.clone(), restarts)?;
+    let result = serve(&run, reload, in_job.as_ref(), &host, &mut state, out);
+    let ended = match &result {
+        Ok(()) => RunEnded { code: 0, message: None },
+        Err(error) => RunEnded { code: exit::code(error), message: Some(format!("{error:#}")) },
+    };
+    state.update(|state| {
+        state.stage = RunStage::Ended;
+        state.endpoint = None;
+        state.ended = Some(ended);
+    });
+    result
+}
+
+/// Fetches the models, and makes the run's directory.
+fn new_run(deployment: &Deployment, in_job: Option<&InJob>) -> anyhow::Result<RunDir> {
+    let files = fetch::resolve_models(deployment, progress::on_stderr().as_mut())?;
+    let uid = getuid().as_raw();
+    let run = RunDir::create(deployment, &files, uid)?;
+    let record = RunRecord::of(&run, uid, in_job.map(InJob::id));
+    record.write(&run.path)?;
+    Ok(run)
+}
+
+fn serve(
+    run: &RunDir,
+    reload: Reload,
+    in_job: Option<&InJob>,
+    host: &str,
+    state: &mut StateFile,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let deployment = &run.deployment;
+    if let Some(in_job) = in_job {
+        in_job.check_restarts(&deployment.slurm)?;
+    }
+    let nodes = Nodes::find(deployment, in_job.map(InJob::allocation))?;
+    let layout = Layout::new(deployment, &nodes.allocation)?;
+    let kind = starter::kind(deployment, in_job.is_some());
     let uid = getuid().as_raw();
     for name in shardrun_shm::sweep(&format!("shardrun_{uid}_"))? {
         eprintln!("removed shared memory that a dead process left: {name}");
     }
-    let run = RunDir::create(&deployment, &model, uid)?;
-    let prefix = run.deployment.run.shm_prefix.clone().context("a run has a shm_prefix")?;
+    let prefix = deployment.run.shm_prefix.as_ref().context("a run has a shm_prefix")?;
     shardrun_shm::sweep(prefix.as_str())?;
-
-    let here = node::here()?;
-    let layout = Layout::new(&deployment, &Allocation { nodes: vec![here.allocation] })?;
-    let argv = Mpirun {
-        program: &program,
-        layout: &layout,
-        slots: &[here.slots],
-        uid,
-        exported: EXPORTED,
-        worker: &worker,
-        config: &run.config,
-    }
-    .argv();
-    let count = layout.world_size();
-    let ranks = if count == 1 { "1 rank".to_owned() } else { format!("{count} ranks") };
-    eprintln!("starting {ranks} of {}; logs are in {}", deployment.name, run.path.display());
+    starter::write_layout(&run.config, &layout)?;
 
     let (sender, events) = channel();
     attend_signals(sender.clone())?;
-    let lifeline = run.path.join("lifeline");
-    let lifelines = Watch::listen(&lifeline, sender.clone(), Event::Life).with_context(|| {
-        format!(
-            "cannot listen on {}; a shorter run.dir helps if the path has over 100 characters",
-            lifeline.display()
-        )
-    })?;
-    let scratch = run.path.join("mpi");
-    let (mpirun, output) = start(&argv, &lifeline, &scratch, &run.path.join("mpirun.log"), sender)?;
+    if let Some(in_job) = in_job {
+        in_job.watch_the_clock(&deployment.slurm, sender.clone())?;
+    }
+    let spread = nodes.here.is_none();
+    let (lifelines, supervisor) = listen(run, host, spread, sender.clone())?;
+    let starter = Starter {
+        kind,
+        program: programs::starter(kind).with_context(|| programs::no_starter(kind))?,
+        worker: programs::worker().context(
+            "there is no shardrun-worker beside shardrun or on PATH; `cargo build --release` makes it",
+        )?,
+        placements: Generation {
+            deployment: deployment.clone(),
+            layout,
+            config: run.config.clone(),
+        }
+        .placements(),
+        supervisor,
+        host: host.to_owned(),
+        slots: nodes.here.as_ref().map(|here| here.slots),
+        job_nodes: nodes.job_nodes,
+        uid,
+    };
+    let count = deployment.ranks();
+    let ranks = if count == 1 { "1 rank".to_owned() } else { format!("{count} ranks") };
+    eprintln!("starting {ranks} of {}; logs are in {}", deployment.name, run.path.display());
 
-    let timeouts = &deployment.supervision;
-    let supervisor = Supervisor::new(timeouts.heartbeat_timeout, timeouts.drain_timeout);
-    let outcome = supervisor::watch(supervisor, &events, &lifelines, mpirun, |http, metrics| {
+    let fleet = fleet(deployment, kind);
+    let mut front = match deployment.mode {
+        Mode::Orchestrator => {
+            let allocation = nodes.allocation.clone();
+            let ours = Orchestrator::start(run, host, allocation, sender.clone(), reload)?;
+            Front::Ours(Box::new(ours))
+        }
+        Mode::Leader | Mode::Auto => Front::Leaders,
+    };
+    let keeper = Keeper::new(fleet, starter, lifelines, (sender, events));
+    let models: Vec<_> = deployment.models.iter().map(|model| model.name.clone()).collect();
+    let ready = |state: &mut StateFile, out: &mut dyn Write, http: &str, metrics: &str| {
         // A closed pipe doesn't end what is being served.
         let _ = writeln!(out, "{}", ready_text(&deployment.name, http, metrics));
         let _ = out.flush();
+        let (host, http, metrics) = (host.to_owned(), http.to_owned(), metrics.to_owned());
+        state.update(|state| {
+            state.stage = RunStage::Serving;
+            state.endpoint = Some(Endpoint { host, http, metrics, models: models.clone() });
+        });
+    };
+    let mut by_time_limit = false;
+    let result = keeper.run(|news| match (news, &mut front) {
+        (News::Serving { addresses: Some((http, metrics)), .. }, Front::Leaders) => {
+            ready(state, out, &http, &metrics);
+        }
+        (News::Serving { instance, .. }, Front::Ours(orchestrator)) => {
+            match orchestrator.serving(instance) {
+                Ok(Some((http, metrics))) => ready(state, out, &http, &metrics),
+                Ok(None) => {}
+                Err(error) => eprintln!("instance {instance} serves nobody: {error:#}"),
+            }
+        }
+        (News::Engine { id, engine }, Front::Ours(orchestrator)) => orchestrator.engine(id, engine),
+        (News::Gone { instance, ended, again }, Front::Ours(orchestrator)) => {
+            orchestrator.gone(instance, ended, again);
+        }
+        (News::Drain { time_limit }, front) => {
+            by_time_limit = time_limit;
+            state.update(|state| state.stage = RunStage::Draining);
+            if let Front::Ours(orchestrator) = front {
+                orchestrator.drain();
+            }
+        }
+        (News::States(instances), _) => state.update(|state| state.instances = instances),
+        // Leaders in leader mode serve by themselves.
+        (News::Serving { .. } | News::Engine { .. } | News::Gone { .. }, Front::Leaders) => {}
     });
-
-    shardrun_shm::remove_all(prefix.as_str())?;
-    let _ = std::fs::remove_dir_all(&scratch);
-    let _ = std::fs::remove_file(&lifeline);
-    outcome.result(&output.notices())?;
+    if let Front::Ours(orchestrator) = front {
+        orchestrator.finish();
+    }
+    clean_up(run, prefix.as_str());
+    result?;
     eprintln!("{} has ended", deployment.name);
+    if let Some(in_job) = in_job.filter(|_| by_time_limit) {
+        in_job.after_time_limit(&deployment.slurm, &run.path)?;
+    }
     Ok(())
 }
 
-/// Starts mpirun in a process group of its own, so that Ctrl-C reaches the launcher alone.
-fn start(
-    argv: &[std::ffi::OsString],
-    lifeline: &Path,
-    scratch: &Path,
-    log: &Path,
+/// Who talks to clients.
+enum Front {
+    /// The leader of the only instance.
+    Leaders,
+    /// This process.
+    Ours(Box<Orchestrator>),
+}
+
+fn fleet(deployment: &Deployment, kind: Kind) -> Fleet {
+    let times = &deployment.supervision;
+    let orchestrated = deployment.mode == Mode::Orchestrator;
+    let config = FleetConfig {
+        rules: Rules {
+            ready_timeout: deployment.launch.ready_timeout,
+            drain_timeout: times.drain_timeout,
+            starter_ends: kind.ends_with_ranks(),
+        },
+        heartbeat_timeout: times.heartbeat_timeout,
+        restarts: orchestrated.then_some(RestartPolicy {
+            most: times.max_restarts,
+            backoff: times.restart_backoff,
+            backoff_max: times.restart_backoff_max,
+        }),
+    };
+    let instances = deployment.instances().enumerate().map(|(number, model)| {
+        (model.name.clone(), orchestrated.then(|| deployment.instance_name(number)))
+    });
+    Fleet::new(config, instances.collect(), Instant::now())
+}
+
+/// Opens the sockets that ranks connect to: one in the run's directory for those of this node, a port for
+/// those of others.
+fn listen(
+    run: &RunDir,
+    host: &str,
+    spread: bool,
     events: Sender<Event>,
-) -> anyhow::Result<(Pid, MpirunOutput)> {
-    let (program, arguments) = argv.split_first().context("mpirun's command is empty")?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env(LIFELINE_VARIABLE, lifeline)
-        // Of the same run, and gone with it, even when mpirun is killed.
-        .env("OMPI_MCA_orte_tmpdir_base", scratch)
-        .env("PRTE_MCA_prte_tmpdir_base", scratch)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    // The ranks read the resolved deployment, in which these have been followed.
-    for name in keys::env_names() {
-        command.env_remove(name);
+) -> anyhow::Result<(Watch, Vec<Address>)> {
+    let path = run.path.join("lifeline");
+    let unix = Listener::bind(&BindTo::Unix(path))
+        .context("a shorter run.dir helps if the path has over 100 characters")?;
+    let mut addresses = vec![unix.address()];
+    let watch = Watch::listen(unix, events, Event::from)?;
+    if spread {
+        let secret = Secret::generate()?;
+        let path = RunDir::secret_of(&run.config);
+        // Of an earlier start of the same job.
+        let _ = std::fs::remove_file(&path);
+        secret.write_to(&path)?;
+        let interface = run.deployment.launch.interface.as_deref();
+        let tcp = Listener::bind(&BindTo::Tcp { host: own_address(interface, host)?, secret })?;
+        addresses.push(tcp.address());
+        watch.also_listen(tcp)?;
     }
-    std::fs::create_dir(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let log_file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(log)
-        .with_context(|| format!("cannot write {}", log.display()))?;
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start {}", PathBuf::from(program).display()))?;
-    let stdout = child.stdout.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>);
-    let stderr = child.stderr.take().map(|stream| Box::new(stream) as Box<dyn Read + Send>);
-    let output = MpirunOutput::show(stdout.into_iter().chain(stderr).collect(), log_file)?;
-    let pid = Pid::from_raw(child.id().cast_signed());
-    std::thread::Builder::new().name("mpirun".into()).spawn(move || {
-        if let Ok(status) = child.wait() {
-            // The receiver is gone when nobody asks any more.
-            let _ = events.send(Event::MpirunEnded(status));
-        }
-    })?;
-    Ok((pid, output))
+    Ok((watch, addresses))
+}
+
+/// Removes what only a run needs that goes on.
+fn clean_up(run: &RunDir, prefix: &str) {
+    // What can't be removed is swept by the next start.
+    let _ = shardrun_shm::remove_all(prefix);
+    let _ = std::fs::remove_file(RunDir::secret_of(&run.config));
 }
 
 fn attend_signals(events: Sender<Event>) -> anyhow::Result<()> {
     let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot attend to signals")?;
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).context("cannot attend to signals")?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
+            let event = match signal {
+                // Slurm was asked for this one before the time limit.
+                SIGUSR2 => Event::TimeLimit,
+                signal => Event::Signal(signal),
+            };
+            if events.send(event).is_err() {
                 return;
             }
         }

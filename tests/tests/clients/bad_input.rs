@@ -112,10 +112,13 @@ fn bad_bodies_get_400_and_one_sentence() -> anyhow::Result<()> {
 fn bad_paths_methods_and_sizes_get_their_statuses() -> anyhow::Result<()> {
     let Some((_deployment, client)) = shared()? else { return Ok(()) };
     let unknown = "Request for unknown model";
+    let there_are = "there are ensemble, ensemble_t, t, tensorrt_llm, tensorrt_llm_bls, \
+                     tensorrt_llm_bls_t, tensorrt_llm_t";
+    let not_found = |name: &str| format!("{unknown}: '{name}' is not found; {there_are}");
     let body = prompt("Hello", 4).to_string();
     for (path, sentence) in [
-        ("/v2/models/gpt/generate", format!("{unknown}: 'gpt' is not found")),
-        ("/v2/models/preprocessing/generate", format!("{unknown}: 'preprocessing' is not found")),
+        ("/v2/models/gpt/generate", not_found("gpt")),
+        ("/v2/models/preprocessing/generate", not_found("preprocessing")),
         (
             "/v2/models/ensemble/versions/2/generate",
             format!("{unknown}: 'ensemble' version 2 is not found"),

@@ -104,7 +104,7 @@ fn rank_stopped(rank: usize, when: When) -> anyhow::Result<()> {
     let within = Duration::from_millis(SILENCE_MS) + END;
     let hit = hit((By::Launcher, setup), Role::Rank(rank), SIGSTOP, when, within)?;
     expect_lost_rank(&hit, rank, "gave no heartbeat for ")?;
-    ensure!(hit.deployment.stderr().contains(" s: stopped or hung"));
+    ensure!(hit.deployment.stderr().contains(" s: its process is stopped (SIGSTOP, "));
     Ok(())
 }
 

@@ -27,7 +27,8 @@ fn drain(signal: Signal) -> anyhow::Result<()> {
     ensure!(status.success(), "{status}");
     let printed = deployment.stderr();
     ensure!(printed.contains("t has ended") && !printed.contains("ERROR"), "{printed}");
-    ensure!(deployment.run_files()? == ["deployment.toml", "logs", "mpirun.log"]);
+    let left = ["deployment.layout.json", "deployment.toml", "logs", "mpirun.t.0.log", "run.json"];
+    ensure!(deployment.run_files()? == [&left[..], &["state.json"]].concat());
     Ok(())
 }
 

@@ -35,6 +35,20 @@ pub(crate) fn check(call: &'static str, code: c_int) -> Result<(), CommError> {
     Err(CommError::Mpi { call, code, message: String::from_utf8_lossy(&text[..len]).into_owned() })
 }
 
+/// Parts from the process that spawned this one, if one did: otherwise the end of each would wait for the
+/// other's. Collective over the ranks and that process.
+pub(crate) fn part_from_spawner() -> Result<(), CommError> {
+    // SAFETY: MPI is initialised; the handle is MPI's own, and nothing else uses it.
+    unsafe {
+        let mut parent = ffi::RSMPI_COMM_NULL;
+        check("MPI_Comm_get_parent", ffi::MPI_Comm_get_parent(&mut parent))?;
+        if parent == ffi::RSMPI_COMM_NULL {
+            return Ok(());
+        }
+        check("MPI_Comm_disconnect", ffi::MPI_Comm_disconnect(&mut parent))
+    }
+}
+
 impl Comm {
     /// All ranks of the job.
     pub(crate) fn world() -> Result<Self, CommError> {
@@ -55,6 +69,16 @@ impl Comm {
                 ffi::MPI_Comm_split_type(self.raw, kind, rank, info, &mut node),
             )?;
             Self::from_raw(node)
+        }
+    }
+
+    /// The ranks that name the same `color`, in the order of `key`. Collective.
+    pub(crate) fn split(&self, color: c_int, key: c_int) -> Result<Self, CommError> {
+        // SAFETY: plain handles in, one handle out.
+        unsafe {
+            let mut part = ffi::RSMPI_COMM_NULL;
+            check("MPI_Comm_split", ffi::MPI_Comm_split(self.raw, color, key, &mut part))?;
+            Self::from_raw(part)
         }
     }
 

@@ -5,7 +5,7 @@ use std::mem::forget;
 use mpi::Threading;
 use mpi::environment::Universe;
 
-use crate::mpi::Comm;
+use crate::mpi::{Comm, part_from_spawner};
 use crate::wait::Patience;
 use crate::{CommError, MpiGroup, MpiMail};
 
@@ -21,6 +21,9 @@ pub struct World {
     universe: Option<Universe>,
 }
 
+/// More than a deployment has.
+const MOST_INSTANCES: i32 = 1 << 24;
+
 impl World {
     /// Initialises MPI for several threads.
     ///
@@ -33,9 +36,23 @@ impl World {
         if threading < Threading::Multiple {
             return Err(CommError::Threading);
         }
+        part_from_spawner()?;
         let comm = Comm::world()?;
         let node = comm.split_node()?;
         Ok(Self { comm, node, patience, universe: Some(universe) })
+    }
+
+    /// Keeps the part of the world whose ranks name the same `instance`, in the order of their `place` in it; a rank
+    /// that names none stays alone. Collective.
+    ///
+    /// # Errors
+    /// [`CommError`] if MPI can't part the ranks.
+    pub fn part(&mut self, instance: Option<u32>, place: usize) -> Result<(), CommError> {
+        // Those that are in no instance are each in one of their own, after all others.
+        let color = instance.map_or(MOST_INSTANCES + self.comm.rank as i32, |n| n.cast_signed());
+        self.comm = self.comm.split(color, place as i32)?;
+        self.node = self.comm.split_node()?;
+        Ok(())
     }
 
     /// Finalises MPI. Collective: waits for all ranks.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::ApiError;
-use crate::state::Ready;
+use crate::models::Ready;
 use crate::{GatewayState, TextModel};
 
 /// Longer texts are tokenised on a thread of their own, one request at a time.

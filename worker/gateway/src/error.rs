@@ -8,6 +8,8 @@ use serde::Serialize;
 use shardrun_wire::Refused;
 use thiserror::Error;
 
+use crate::RepositoryError;
+
 /// Why a request has no answer.
 #[derive(Debug, Error)]
 pub(crate) enum ApiError {
@@ -15,10 +17,10 @@ pub(crate) enum ApiError {
     UnknownPath { path: String },
     #[error("Method Not Allowed")]
     MethodNotAllowed,
-    #[error("Request for unknown model: '{model}' is not found")]
-    UnknownModel { model: String },
+    #[error("Request for unknown model: '{model}' is not found{}", listed(names))]
+    UnknownModel { model: String, names: Vec<String> },
     #[error("Request for unknown model: '{model}' version {version} is not found")]
-    UnknownVersion { model: &'static str, version: String },
+    UnknownVersion { model: String, version: String },
     #[error("the request body has more than {limit} bytes (server.max_body_bytes)")]
     BodyTooLarge { limit: usize },
     #[error("Content-Encoding is {encoding}: only identity is supported")]
@@ -86,6 +88,27 @@ pub(crate) enum ApiError {
     TokenizeFailed,
     #[error("collecting the metrics failed within the server")]
     ScrapeFailed,
+    #[error("the request body is {kind}: expected a JSON object")]
+    NotAnObject { kind: &'static str },
+    #[error("{action} parameter '{name}' can't be taken: {why}")]
+    RepositoryParameter { action: &'static str, name: String, why: &'static str },
+    #[error(
+        "failed to {action} '{model}', explicit model load / unload is not allowed: in leader mode \
+         the ranks are started with their one model, and end with it"
+    )]
+    NoRepository { action: &'static str, model: String },
+    #[error("failed to {action} '{model}', {source}")]
+    Repository { action: &'static str, model: String, source: RepositoryError },
+    #[error("failed to {action} '{model}' within the server")]
+    RepositoryPanicked { action: &'static str, model: String },
+}
+
+/// The names that a client could have meant.
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        names => format!("; there are {}", names.join(", ")),
+    }
 }
 
 impl ApiError {
@@ -96,6 +119,12 @@ impl ApiError {
             Self::UnknownPath { .. } | Self::UnknownModel { .. } | Self::UnknownVersion { .. } => {
                 StatusCode::NOT_FOUND
             }
+            Self::Repository { source, .. } => match source {
+                RepositoryError::Unknown { .. } => StatusCode::NOT_FOUND,
+                RepositoryError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                RepositoryError::Refused { .. } => StatusCode::BAD_REQUEST,
+                RepositoryError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            },
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -116,6 +145,9 @@ impl ApiError {
             | Self::PromptTooLong { .. }
             | Self::EmptyPrompt
             | Self::Cancelled
+            | Self::NotAnObject { .. }
+            | Self::RepositoryParameter { .. }
+            | Self::NoRepository { .. }
             | Self::Refused(
                 Refused::TooLong { .. } | Refused::CacheTooSmall { .. } | Refused::Invalid { .. },
             ) => StatusCode::BAD_REQUEST,
@@ -132,7 +164,8 @@ impl ApiError {
             | Self::EngineLost
             | Self::NoSeed(_)
             | Self::TokenizeFailed
-            | Self::ScrapeFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            | Self::ScrapeFailed
+            | Self::RepositoryPanicked { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }

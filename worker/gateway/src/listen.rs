@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -14,6 +15,25 @@ pub struct ListenConfig {
     pub http_port: u16,
     /// Port of `/metrics`; 0 lets the system choose.
     pub metrics_port: u16,
+    /// What clients may hold, on each port.
+    pub connections: ConnectionLimits,
+}
+
+/// Bounds of what clients may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Connections at once; further ones wait until one of them ends.
+    pub most: usize,
+    /// How long a connection may take to bring the head of a request, from its beginning or the end of
+    /// the request before: one that brings none for so long is closed.
+    pub header_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    /// 4096 connections, and 75 seconds for a head: as long as other servers keep idle connections.
+    fn default() -> Self {
+        Self { most: 4096, header_timeout: Duration::from_secs(75) }
+    }
 }
 
 /// Why the gateway cannot serve.
@@ -37,7 +57,7 @@ pub enum GatewayError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// Accepting connections failed.
+    /// A port that was taken can't be used.
     #[error("serving HTTP failed: {0}")]
     Serve(#[source] std::io::Error),
 }
@@ -47,6 +67,7 @@ pub enum GatewayError {
 pub struct Listeners {
     pub(crate) http: TcpListener,
     pub(crate) metrics: TcpListener,
+    pub(crate) connections: ConnectionLimits,
 }
 
 impl Listeners {
@@ -58,6 +79,7 @@ impl Listeners {
         Ok(Self {
             http: bind(config.host, config.http_port, "server.http_port")?,
             metrics: bind(config.host, config.metrics_port, "server.metrics_port")?,
+            connections: config.connections,
         })
     }
 
@@ -103,7 +125,8 @@ mod tests {
 
     fn config(http_port: u16, metrics_port: u16) -> ListenConfig {
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        ListenConfig { host, http_port, metrics_port }
+        let connections = ConnectionLimits::default();
+        ListenConfig { host, http_port, metrics_port, connections }
     }
 
     #[test]

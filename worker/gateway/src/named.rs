@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shardrun_wire::RequestId;
+use shardrun_wire::{EngineClient, RequestId};
 
 /// Running requests by the clients' ids. Of an id given twice, the later request has it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NamedRequests(Arc<Mutex<HashMap<String, RequestId>>>);
+#[derive(Clone, Default)]
+pub(crate) struct NamedRequests(Arc<Mutex<HashMap<String, Place>>>);
+
+/// Where a request runs.
+type Place = (RequestId, Arc<dyn EngineClient>);
 
 /// A request's entry, as long as it runs.
 pub(crate) struct Named {
@@ -18,20 +21,28 @@ pub(crate) struct Named {
 
 impl NamedRequests {
     /// Enters a request, unless its name is empty.
-    pub(crate) fn enter(&self, name: &str, id: RequestId) -> Option<Named> {
+    pub(crate) fn enter(
+        &self,
+        name: &str,
+        id: RequestId,
+        engine: &Arc<dyn EngineClient>,
+    ) -> Option<Named> {
         if name.is_empty() {
             return None;
         }
-        self.lock().insert(name.to_owned(), id);
+        self.lock().insert(name.to_owned(), (id, engine.clone()));
         Some(Named { requests: self.clone(), name: name.to_owned(), id })
     }
 
-    /// The running request of this name.
-    pub(crate) fn get(&self, name: &str) -> Option<RequestId> {
-        self.lock().get(name).copied()
+    /// Cancels the running request of this name, if there is one.
+    pub(crate) fn cancel(&self, name: &str) {
+        let place = self.lock().get(name).cloned();
+        if let Some((id, engine)) = place {
+            engine.cancel(id);
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, RequestId>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Place>> {
         // Each change is one call on the map.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -40,26 +51,8 @@ impl NamedRequests {
 impl Drop for Named {
     fn drop(&mut self) {
         let mut requests = self.requests.lock();
-        if requests.get(&self.name) == Some(&self.id) {
+        if requests.get(&self.name).is_some_and(|(id, _)| *id == self.id) {
             requests.remove(&self.name);
         }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_later_request_of_a_name_keeps_it() {
-        let requests = NamedRequests::default();
-        assert!(requests.enter("", RequestId(1)).is_none());
-        let first = requests.enter("a", RequestId(1)).unwrap();
-        let second = requests.enter("a", RequestId(2)).unwrap();
-        drop(first);
-        assert_eq!(requests.get("a"), Some(RequestId(2)));
-        drop(second);
-        assert_eq!(requests.get("a"), None);
     }
 }

@@ -2,11 +2,10 @@
 
 use std::future::Future;
 
-use axum::serve::ListenerExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::{GatewayError, GatewayState, Listeners, observe, routes};
+use crate::{GatewayError, GatewayState, Listeners, connections, observe, routes};
 
 /// Serves until `shutdown` is done, then takes no more connections and returns when the running
 /// responses have been sent: the caller bounds that time. `/metrics` answers to the end.
@@ -18,28 +17,18 @@ pub async fn serve(
     state: GatewayState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), GatewayError> {
-    let http = TcpListener::from_std(listeners.http).map_err(GatewayError::Serve)?;
-    let metrics = TcpListener::from_std(listeners.metrics).map_err(GatewayError::Serve)?;
+    let Listeners { http, metrics, connections: limits } = listeners;
+    let http = TcpListener::from_std(http).map_err(GatewayError::Serve)?;
+    let metrics = TcpListener::from_std(metrics).map_err(GatewayError::Serve)?;
     let (answered, all_answered) = oneshot::channel::<()>();
-    let scrapes =
-        axum::serve(metrics, observe::router(state.clone())).with_graceful_shutdown(async move {
-            // Ends by the drop of its sender.
-            let _ = all_answered.await;
-        });
+    let scrapes = connections::serve(metrics, observe::router(state.clone()), limits, async {
+        // Ends by the drop of its sender.
+        let _ = all_answered.await;
+    });
     let answers = async {
-        let router = routes::router(state);
-        let result =
-            axum::serve(http.tap_io(send_at_once), router).with_graceful_shutdown(shutdown).await;
+        connections::serve(http, routes::router(state), limits, shutdown).await;
         drop(answered);
-        result
     };
-    let (answers, scrapes) = tokio::join!(answers, async { scrapes.await });
-    answers.and(scrapes).map_err(GatewayError::Serve)
-}
-
-/// A token is a small packet that nothing follows for a while: waiting to fill it would delay it.
-fn send_at_once(stream: &mut TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
+    tokio::join!(answers, scrapes);
+    Ok(())
 }

@@ -1,19 +1,21 @@
-//! The models that clients know, by name and version.
+//! What clients can name in a path: a model under one of its names, in one version.
 
-use std::fmt;
+use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use serde::Deserialize;
-use shardrun_metrics::Model;
+use shardrun_metrics::Model as Counted;
 
+use crate::GatewayState;
 use crate::error::ApiError;
+use crate::models::Model;
 
 /// The one version of every model.
 pub(crate) const VERSION: &str = "1";
 
-/// A model; all of them are the same engine, and know different inputs.
+/// How a model is spoken to; all ways lead to the same engine, and know different inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
     /// Text in, text out.
@@ -25,18 +27,15 @@ pub(crate) enum Served {
 }
 
 impl Served {
-    const ALL: [Self; 3] = [Self::Ensemble, Self::Bls, Self::Llm];
+    pub(crate) const ALL: [Self; 3] = [Self::Ensemble, Self::Bls, Self::Llm];
 
-    pub(crate) fn model(self) -> Model {
+    /// As what its requests are counted.
+    pub(crate) fn counted(self) -> Counted {
         match self {
-            Self::Ensemble => Model::Ensemble,
-            Self::Bls => Model::TensorrtLlmBls,
-            Self::Llm => Model::TensorrtLlm,
+            Self::Ensemble => Counted::Ensemble,
+            Self::Bls => Counted::TensorrtLlmBls,
+            Self::Llm => Counted::TensorrtLlm,
         }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        self.model().name()
     }
 
     /// What the reference's model repository says that runs it.
@@ -49,10 +48,13 @@ impl Served {
     }
 }
 
-impl fmt::Display for Served {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
+/// What a client named.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) model: Arc<Model>,
+    pub(crate) served: Served,
+    /// As the client said it.
+    pub(crate) name: String,
 }
 
 #[derive(Deserialize)]
@@ -62,24 +64,23 @@ struct ModelPath {
 }
 
 /// From `/v2/models/{model}[/versions/{version}]`.
-impl<S: Send + Sync> FromRequestParts<S> for Served {
+impl FromRequestParts<GatewayState> for Target {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &GatewayState) -> Result<Self, ApiError> {
         let path: Result<Path<ModelPath>, PathRejection> =
             Path::from_request_parts(parts, state).await;
-        let Ok(Path(ModelPath { model, version })) = path else {
+        let Ok(Path(ModelPath { model: name, version })) = path else {
             return Err(ApiError::UnknownPath { path: parts.uri.path().to_owned() });
         };
-        let served = Self::ALL
-            .into_iter()
-            .find(|served| served.name() == model)
-            .ok_or(ApiError::UnknownModel { model })?;
+        let Some((model, served)) = state.models().get(&name) else {
+            return Err(ApiError::UnknownModel { model: name, names: state.models().names() });
+        };
         match version {
             Some(version) if version != VERSION => {
-                Err(ApiError::UnknownVersion { model: served.name(), version })
+                Err(ApiError::UnknownVersion { model: name, version })
             }
-            _ => Ok(served),
+            _ => Ok(Self { model, served, name }),
         }
     }
 }

@@ -1,30 +1,26 @@
 //! What all requests share.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use shardrun_metrics::MetricsPage;
-use shardrun_wire::{EngineClient, EngineLimits, EngineState, Refused, RequestId};
+use shardrun_wire::RequestId;
 use tokio::sync::Semaphore;
 
-use crate::TextModel;
-use crate::error::ApiError;
-use crate::named::NamedRequests;
+use crate::models::{ModelError, ModelParts, Models};
+use crate::{ModelRepository, TextModel};
 
 /// Gives the text of `/metrics`; may block for some milliseconds.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What a gateway is put together from.
 pub struct GatewayParts {
-    /// Runs the requests; says that it is loading until it is ready.
-    pub engine: Arc<dyn EngineClient>,
-    /// Where requests are counted.
-    pub page: Arc<MetricsPage>,
     /// The text of `/metrics`.
     pub scrape: Scrape,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Loads and unloads models; `None` if the models are what they are.
+    pub repository: Option<Arc<dyn ModelRepository>>,
 }
 
 /// What all requests share; clones are one state.
@@ -33,9 +29,8 @@ pub struct GatewayState(Arc<Shared>);
 
 struct Shared {
     parts: GatewayParts,
-    text: OnceLock<Arc<dyn TextModel>>,
+    models: Models,
     last_id: AtomicU64,
-    named: NamedRequests,
     /// Long prompts are tokenised one at a time: the cores belong to the ranks.
     long_prompts: Semaphore,
 }
@@ -43,58 +38,65 @@ struct Shared {
 impl fmt::Debug for GatewayState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GatewayState")
-            .field("state", &self.engine().state())
+            .field("names", &self.models().names())
             .finish_non_exhaustive()
     }
 }
 
-/// What takes requests once the model is there.
-pub(crate) struct Ready {
-    pub(crate) text: Arc<dyn TextModel>,
-    pub(crate) limits: EngineLimits,
-}
-
 impl GatewayState {
-    /// A gateway whose model is still loading.
+    /// A gateway without models.
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
         Self(Arc::new(Shared {
             parts,
-            text: OnceLock::new(),
+            models: Models::default(),
             last_id: AtomicU64::new(0),
-            named: NamedRequests::default(),
             long_prompts: Semaphore::new(1),
         }))
     }
 
-    /// Takes the model's text side, once it has been read. The gateway is ready when the engine is,
-    /// too. A second one is ignored.
-    pub fn set_text(&self, text: Arc<dyn TextModel>) {
-        let _ = self.0.text.set(text);
-    }
-
-    /// What a request needs.
+    /// Serves another model, as `M`, `ensemble_M`, `tensorrt_llm_bls_M` and `tensorrt_llm_M` for a
+    /// name of `M`, and the default one as `ensemble`, `tensorrt_llm_bls` and `tensorrt_llm`, too. It
+    /// is loading until its text side is there and its engine ready.
     ///
     /// # Errors
-    /// If the engine is not ready, with what it does instead.
-    pub(crate) fn ready(&self) -> Result<Ready, ApiError> {
-        match self.engine().state() {
-            EngineState::Ready => {}
-            EngineState::Loading => return Err(Refused::Loading.into()),
-            EngineState::Draining => return Err(Refused::Draining.into()),
-            EngineState::Stopped => return Err(ApiError::EngineStopped),
-        }
-        let text = self.0.text.get().cloned().ok_or(Refused::Loading)?;
-        let limits = self.engine().limits().ok_or(Refused::Loading)?;
-        Ok(Ready { text, limits })
+    /// [`ModelError`] if the name can't be had, or one of those has another meaning already.
+    pub fn add_model(&self, parts: ModelParts) -> Result<(), ModelError> {
+        self.0.models.add(parts)
     }
 
-    pub(crate) fn engine(&self) -> &Arc<dyn EngineClient> {
-        &self.0.parts.engine
+    /// Takes a model's text side, once it has been read. A second one is ignored.
+    ///
+    /// # Errors
+    /// [`ModelError::Unknown`].
+    pub fn set_text(&self, name: &str, text: Arc<dyn TextModel>) -> Result<(), ModelError> {
+        self.0.models.set_text(name, text)
     }
 
-    pub(crate) fn page(&self) -> &Arc<MetricsPage> {
-        &self.0.parts.page
+    /// Puts another engine and text side in the place of those of the model of the same name. At no
+    /// moment is there no model: new requests go to the new engine, those that run stay where they are.
+    ///
+    /// # Errors
+    /// [`ModelError`]; all is as before then.
+    pub fn replace(&self, parts: ModelParts, text: Arc<dyn TextModel>) -> Result<(), ModelError> {
+        self.0.models.replace(parts, text)
+    }
+
+    /// Takes a model's names away; requests that run go on, though they can no longer be stopped by
+    /// their ids.
+    ///
+    /// # Errors
+    /// [`ModelError::Unknown`].
+    pub fn remove_model(&self, name: &str) -> Result<(), ModelError> {
+        self.0.models.remove(name)
+    }
+
+    pub(crate) fn models(&self) -> &Models {
+        &self.0.models
+    }
+
+    pub(crate) fn repository(&self) -> Option<&Arc<dyn ModelRepository>> {
+        self.0.parts.repository.as_ref()
     }
 
     pub(crate) fn scrape(&self) -> Scrape {
@@ -107,10 +109,6 @@ impl GatewayState {
 
     pub(crate) fn long_prompts(&self) -> &Semaphore {
         &self.0.long_prompts
-    }
-
-    pub(crate) fn named(&self) -> &NamedRequests {
-        &self.0.named
     }
 
     /// A request id that no request had before.

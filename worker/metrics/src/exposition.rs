@@ -7,7 +7,7 @@ use prometheus::proto::{
 };
 
 use crate::names::Family;
-use crate::{Histogram, Model, PageOf};
+use crate::{Histogram, Model, ModelLabel, PageOf, RankOf};
 
 /// The one version that every model has.
 const MODEL_VERSION: &str = "1";
@@ -22,7 +22,7 @@ pub(crate) struct HistogramTotal {
 }
 
 impl HistogramTotal {
-    pub(crate) fn of(pages: &[PageOf], histogram: Histogram, divisor: f64) -> Self {
+    pub(crate) fn of(pages: &[&PageOf], histogram: Histogram, divisor: f64) -> Self {
         let bounds = histogram.bounds();
         let mut counts = vec![0; bounds.len() + 1];
         let mut sum = 0;
@@ -83,14 +83,29 @@ impl Sample {
         self
     }
 
-    pub(crate) fn model(self, model: Model) -> Self {
-        self.label("model", model.name()).label("version", MODEL_VERSION)
+    pub(crate) fn model(self, label: &ModelLabel, model: Model) -> Self {
+        self.label("model", label.name(model)).label("version", MODEL_VERSION)
     }
 
-    pub(crate) fn rank(self, of: &PageOf) -> Self {
-        self.label("rank", of.rank.to_string())
-            .label("tp_rank", of.tp_rank.to_string())
-            .label("node", of.node.as_str())
+    /// Which of a model's instances, if that has to be told.
+    pub(crate) fn instance(self, instance: Option<u32>) -> Self {
+        match instance {
+            Some(instance) => self.label("instance", instance.to_string()),
+            None => self,
+        }
+    }
+
+    /// A rank, and what it serves if that has to be told.
+    pub(crate) fn rank(self, label: &ModelLabel, rank: &RankOf) -> Self {
+        let sample = self
+            .label("rank", rank.rank.to_string())
+            .label("tp_rank", rank.tp_rank.to_string())
+            .label("node", rank.node.as_str())
+            .instance(rank.instance);
+        match rank.instance {
+            Some(_) => sample.label("model", label.name(Model::TensorrtLlm)),
+            None => sample,
+        }
     }
 
     fn into_metric(mut self, kind: MetricType) -> Metric {

@@ -66,13 +66,42 @@ impl Model {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Ensemble, Self::TensorrtLlmBls, Self::TensorrtLlm];
 
-    /// The name in routes and labels.
+    /// The name in routes and labels, but for what [`ModelLabel`] adds to it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Ensemble => "ensemble",
             Self::TensorrtLlmBls => "tensorrt_llm_bls",
             Self::TensorrtLlm => "tensorrt_llm",
+        }
+    }
+}
+
+/// What a model's three names are in routes and labels: those of the reference as they stand for a
+/// deployment's default model, with the model's name behind them for others, as people who serve
+/// several in the reference name their copies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelLabel(Option<String>);
+
+impl ModelLabel {
+    /// Of the default model: `ensemble`, `tensorrt_llm_bls`, `tensorrt_llm`.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self(None)
+    }
+
+    /// Of another: `ensemble_{model}`, and so on.
+    #[must_use]
+    pub fn suffixed(model: &str) -> Self {
+        Self(Some(model.to_owned()))
+    }
+
+    /// One of its names.
+    #[must_use]
+    pub fn name(&self, of: Model) -> String {
+        match &self.0 {
+            None => of.name().to_owned(),
+            Some(model) => format!("{}_{model}", of.name()),
         }
     }
 }

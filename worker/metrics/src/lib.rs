@@ -9,9 +9,11 @@ mod iteration;
 mod layout;
 pub mod names;
 mod page;
+mod route;
 mod text;
 
 pub use iteration::Iteration;
-pub use layout::{Counter, Gauge, Histogram, Model, ModelCounter};
+pub use layout::{Counter, Gauge, Histogram, Model, ModelCounter, ModelLabel};
 pub use page::{CounterCell, GaugeCell, HistogramCell, MetricsPage};
-pub use text::{CONTENT_TYPE, PageOf, render};
+pub use route::RouteOf;
+pub use text::{CONTENT_TYPE, PageOf, RankOf, render, render_routed};

@@ -148,3 +148,22 @@ pub const RANK_BUSY: Family = counter(
     "shardrun_rank_busy_seconds_total",
     "Time this rank spent in forward passes, in seconds",
 );
+
+/// Requests that went on elsewhere.
+pub const RESUBMITTED: Family = counter(
+    "shardrun_requests_resubmitted_total",
+    "Times that a request went on in another instance, or in one that was started again",
+);
+/// Instances that died.
+pub const INSTANCE_DEATHS: Family = counter(
+    "shardrun_instance_deaths_total",
+    "Instances that died, those that were stopped left out",
+);
+/// Requests without an instance.
+pub const WAITING_FOR_INSTANCE: Family = gauge(
+    "shardrun_requests_waiting_for_instance",
+    "Requests that wait until an instance takes them, those that lost theirs included",
+);
+/// Instances that serve.
+pub const INSTANCES_READY: Family =
+    gauge("shardrun_instances_ready", "Instances that take requests");

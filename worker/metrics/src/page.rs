@@ -56,6 +56,20 @@ impl MetricsPage {
         HistogramCell { words, bounds: histogram.bounds() }
     }
 
+    /// Adds to this page what a process has counted that is gone, so that it stays counted. What
+    /// belongs to a rank and an iteration leaves with it.
+    pub fn absorb(&self, gone: &Self) {
+        let totals = page_words();
+        let ranks = [Counter::Iterations.word(), Counter::BusyUs.word()];
+        for word in (Counter::PromptTokens.word()..Gauge::LoadUs.word())
+            .chain(ModelCounter::Succeeded.word(Model::Ensemble)..totals)
+            .filter(|word| !ranks.contains(word))
+        {
+            let counted = gone.words()[word].load(Ordering::Relaxed);
+            self.words()[word].fetch_add(counted, Ordering::Relaxed);
+        }
+    }
+
     /// Publishes what the latest iteration did. One thread of the leader does this, also when it
     /// falls idle, so that the last numbers shown are those of an idle engine.
     pub fn publish(&self, iteration: &Iteration) {
@@ -177,6 +191,27 @@ mod tests {
         assert_eq!(histogram.buckets().collect::<Vec<_>>(), [2, 1, 0, 0, 1, 2]);
         assert_eq!(histogram.sum(), 10 + 11 + 1000 + 1001 + u64::from(u32::MAX));
         assert_eq!(page.histogram(Histogram::OutputTokens).buckets().sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn what_the_dead_counted_stays_counted() {
+        let gone = MetricsPage::create(&unique("gone"), 0).unwrap();
+        gone.counter(Counter::PausedRequests).add(3);
+        gone.counter(Counter::BusyUs).add(4);
+        gone.gauge(Gauge::LoadUs).set(5);
+        gone.model(Model::Ensemble, ModelCounter::Succeeded).add(6);
+        gone.histogram(Histogram::FirstResponseUs(Model::TensorrtLlm)).observe(7);
+        gone.publish(&Iteration { active_requests: 8, ..Iteration::default() });
+        let page = MetricsPage::create(&unique("heir"), 0).unwrap();
+        page.model(Model::Ensemble, ModelCounter::Succeeded).add(1);
+        page.absorb(&gone);
+        assert_eq!(page.counter(Counter::PausedRequests).get(), 3);
+        assert_eq!(page.model(Model::Ensemble, ModelCounter::Succeeded).get(), 7);
+        let first = page.histogram(Histogram::FirstResponseUs(Model::TensorrtLlm));
+        assert_eq!((first.buckets().sum::<u64>(), first.sum()), (1, 7));
+        assert_eq!(page.counter(Counter::BusyUs).get(), 0, "a rank's own");
+        assert_eq!(page.gauge(Gauge::LoadUs).get(), 0, "a rank's own");
+        assert_eq!(page.iteration(), None);
     }
 
     #[test]

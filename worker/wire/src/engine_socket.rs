@@ -1,8 +1,9 @@
-//! An engine in another process: [`EngineServer`] offers one on a Unix socket, and [`SocketEngine`]
-//! is the [`EngineClient`](crate::EngineClient) at the other end.
+//! An engine in another process: [`EngineServer`] offers one on a Unix socket, [`EngineLink`] on a line
+//! that it dials itself, and [`SocketEngine`] is the [`EngineClient`](crate::EngineClient) at the other
+//! end of either.
 //!
-//! Frames and connections know nothing of what carries them: only `unix` names a transport, so
-//! another one needs a file beside it that admits peers and hands over two halves of a stream.
+//! Frames and connections know nothing of what carries them: `unix` and `link` hand over the two halves
+//! of a stream.
 //!
 //! # Ids
 //! Clients number their requests as they like. The server gives each an id of its own, from 2^63 on,
@@ -34,8 +35,8 @@
 //! tokens for one, lose that request alone; tokens that are there already are dropped.
 
 mod client;
-mod error;
 mod framed;
+mod link;
 mod message;
 mod server;
 mod unix;
@@ -43,7 +44,7 @@ mod unix;
 use std::time::Duration;
 
 pub use client::SocketEngine;
-pub use error::SocketError;
+pub use link::{EngineLink, EngineStream};
 pub use server::EngineServer;
 
 /// The longest message: a request with millions of tokens, or what one iteration or one event of the

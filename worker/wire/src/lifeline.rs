@@ -1,30 +1,41 @@
-//! The lifeline: a socket from each rank to whoever watches it, the supervisor or, without one, the
+//! The lifeline: a line from each rank to whoever watches it, the supervisor or, without one, the
 //! leader. Its end is how either learns of the other's death; what is said on it is how a watcher
 //! learns of life.
 //!
-//! It carries nothing of the model's work, so a rank that hangs in a collective still has one.
+//! It carries nothing of the model's work, so a rank that hangs in a collective still has one. On the
+//! watcher's machine it is a Unix socket, between machines TCP, known and encrypted by the run's
+//! [`Secret`](crate::Secret).
+//!
+//! # What a watcher can tell apart
+//! * **A process has ended**: its lifeline ends, [`Event::Closed`], at once.
+//! * **A rank is frozen**, by SIGSTOP for one: its lifeline is open and silent. [`Pulse`] says so after
+//!   the timeout, and that others of its host were heard meanwhile.
+//! * **A node or the network is gone**: the same, but nobody on that host is heard. If the rank is the
+//!   only one there, or all of a host are frozen, a watcher has to ask the host itself.
 
 mod frame;
 mod link;
+pub(crate) mod opening;
 mod pulse;
+mod rank_id;
 mod watch;
 
 use serde::{Deserialize, Serialize};
 
 pub use link::{Link, LinkReader};
-pub use pulse::Pulse;
+pub use pulse::{OthersOnHost, Pulse, Silence};
+pub use rank_id::RankId;
 pub use watch::{Event, Watch};
-
-/// The environment variable that tells a rank where its supervisor listens.
-pub const LIFELINE_VARIABLE: &str = "SHARDRUN_LIFELINE";
 
 /// Who is at the other end of a new lifeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Rank in the world.
-    pub rank: u32,
-    /// Ranks in the world.
+    /// Which rank.
+    pub id: RankId,
+    /// Ranks in its world.
     pub world_size: u32,
+    /// Its process, as it sees itself; as the watcher's kernel sees it where that can say.
+    pub pid: i32,
     /// Its host's name.
     pub host: String,
     /// Its log, on its host.
@@ -34,8 +45,6 @@ pub struct Hello {
 /// What a rank says to its watcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromRank {
-    /// The first message: who it is.
-    Hello(Hello),
     /// A heartbeat.
     Alive {
         /// The iteration that it runs, or ran last; 0 before the first.
@@ -66,6 +75,8 @@ pub enum FromRank {
         /// Address of the metrics, `host:port`.
         metrics: String,
     },
+    /// The leader's engine takes requests by the line that it has offered: it has no gateway.
+    Serving,
     /// The rank can't go on, and ends.
     Failed {
         /// Why.

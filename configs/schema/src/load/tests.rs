@@ -1,8 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::keys;
+use crate::kind::Kind;
 use crate::{
-    BatchSchedulerPolicy, ContextChunkingPolicy, Device, KvCacheDtype, ModelSource, Threads,
+    BatchSchedulerPolicy, ContextChunkingPolicy, Device, KvCacheDtype, Mode, ModelSource, Threads,
 };
 
 const SHA: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
@@ -14,7 +16,8 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let mut env: HashMap<String, String> = pairs(env).into_iter().collect();
     env.entry("HOME".to_owned()).or_insert_with(|| "/home/u".to_owned());
-    merge(Path::new("/etc/d/x.toml"), text, &env, &pairs(flags))
+    let (file, flags) = (Path::new("/etc/d/x.toml"), pairs(flags));
+    merge(Sources { sites: &[], file, text, env: &env, flags: &flags })
 }
 
 fn problems(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Vec<String> {
@@ -35,16 +38,16 @@ fn model(lines: &str) -> String {
 fn the_least_file_gets_every_default() {
     let loaded = load(&model(""), &[], &[]).unwrap();
     let d = &loaded.deployment;
-    assert_eq!(d.model.source, ModelSource::Path("/etc/d/m.gguf".into()));
+    assert_eq!(d.models[0].source, ModelSource::Path("/etc/d/m.gguf".into()));
     assert_eq!(
-        (d.model.tp_size, d.model.threads, d.model.device),
+        (d.models[0].tp_size, d.models[0].threads, d.models[0].device),
         (1, Threads::Auto, Device::Auto)
     );
-    assert_eq!((d.kv_cache.max_tokens, d.kv_cache.num_blocks()), (32768, 1024));
+    assert_eq!((d.models[0].kv_cache.max_tokens, d.models[0].kv_cache.num_blocks()), (32768, 1024));
     assert_eq!(d.server.host.to_string(), "127.0.0.1");
     assert_eq!((d.server.http_port, d.server.metrics_port), (8000, 8002));
     assert_eq!(d.run.dir, Path::new("/home/u/.local/state/shardrun"));
-    assert_eq!((&d.run.log_dir, &d.run.shm_prefix, d.model.max_seq_len), (&None, &None, None));
+    assert_eq!((&d.run.log_dir, &d.run.shm_prefix, d.models[0].max_seq_len), (&None, &None, None));
     assert_eq!(d.supervision.heartbeat.as_millis(), 500);
     assert_eq!(loaded.settings.len(), KEYS.len());
     assert_eq!(origin(&loaded, "model.source"), "/etc/d/x.toml:3");
@@ -54,7 +57,7 @@ fn the_least_file_gets_every_default() {
 #[test]
 fn the_engine_has_the_references_defaults_and_names() {
     let engine = load(&model(""), &[], &[]).unwrap().deployment;
-    let (model_of, cache) = (&engine.model, &engine.kv_cache);
+    let (model_of, cache) = (&engine.models[0], &engine.models[0].kv_cache);
     assert_eq!(model_of.batch_scheduler_policy, BatchSchedulerPolicy::GuaranteedNoEvict);
     assert_eq!(model_of.context_chunking_policy, ContextChunkingPolicy::FirstComeFirstServed);
     assert_eq!((model_of.max_beam_width, model_of.max_logits_rows), (8, 512));
@@ -78,7 +81,7 @@ fn the_engine_has_the_references_defaults_and_names() {
     let env = [("SHARDRUN_METRICS_ITER_STATS_MAX_ITERATIONS", "20")];
     let flags = [("kv_cache.max_attention_window", "4096,128")];
     let engine = load(&text, &env, &flags).unwrap().deployment;
-    let (model_of, cache) = (&engine.model, &engine.kv_cache);
+    let (model_of, cache) = (&engine.models[0], &engine.models[0].kv_cache);
     assert_eq!(model_of.batch_scheduler_policy, BatchSchedulerPolicy::MaxUtilization);
     assert_eq!(model_of.context_chunking_policy, ContextChunkingPolicy::EqualProgress);
     assert_eq!(model_of.queue_timeout.unwrap().as_millis(), 250);
@@ -94,10 +97,10 @@ fn the_engine_has_the_references_defaults_and_names() {
 #[test]
 fn beams_follow_a_small_batch_unless_someone_asked_for_them() {
     let loaded = load(&model("max_batch_size = 4"), &[], &[]).unwrap();
-    assert_eq!(loaded.deployment.model.max_beam_width, 4);
+    assert_eq!(loaded.deployment.models[0].max_beam_width, 4);
     assert_eq!(origin(&loaded, "model.max_beam_width"), "default");
     let many = load(&model("max_batch_size = 64"), &[], &[]).unwrap();
-    assert_eq!(many.deployment.model.max_beam_width, 8);
+    assert_eq!(many.deployment.models[0].max_beam_width, 8);
     assert!(load(&model("max_batch_size = 4\nmax_beam_width = 4"), &[], &[]).is_ok());
     assert_eq!(
         problems(&model("max_batch_size = 4\nmax_beam_width = 8"), &[], &[]),
@@ -135,7 +138,7 @@ fn flags_win_over_environment_over_file() {
     let env = [("SHARDRUN_MODEL_TP_SIZE", "5"), ("SHARDRUN_MODEL_THREADS", "6")];
     let flags = [("model.tp_size", "7"), ("model.tp_size", "8")];
     let loaded = load(&text, &env, &flags).unwrap();
-    let d = &loaded.deployment.model;
+    let d = &loaded.deployment.models[0];
     assert_eq!((d.tp_size, d.threads, d.max_batch_size), (8, Threads::Fixed(6), 4));
     assert_eq!(origin(&loaded, "model.tp_size"), "command line");
     assert_eq!(origin(&loaded, "model.threads"), "SHARDRUN_MODEL_THREADS");
@@ -146,7 +149,7 @@ fn flags_win_over_environment_over_file() {
 fn paths_begin_where_they_are_written() {
     let text = "name = \"x\"\n[model]\nsource = \"~/m.gguf\"\n[run]\ndir = \"runs\"\n";
     let loaded = load(text, &[], &[("run.log_dir", "logs")]).unwrap();
-    assert_eq!(loaded.deployment.model.source, ModelSource::Path("/home/u/m.gguf".into()));
+    assert_eq!(loaded.deployment.models[0].source, ModelSource::Path("/home/u/m.gguf".into()));
     assert_eq!(loaded.deployment.run.dir, Path::new("/etc/d/runs"));
     let here = std::env::current_dir().unwrap();
     assert_eq!(loaded.deployment.run.log_dir, Some(here.join("logs")));
@@ -169,13 +172,13 @@ fn every_problem_is_told_with_its_place() {
         problems(&text, &env, &flags),
         [
             "/etc/d/x.toml:7:1: unknown key model.tp_sise; did you mean model.tp_size?",
+            "SHARDRUN_SERVER_PORT: no key has this environment name; did you mean SHARDRUN_SERVER_HTTP_PORT?",
+            "command line: unknown key model.tp; did you mean model.tp_size?",
             "/etc/d/x.toml:4:11: model.tp_size is the string \"2\"; expected an integer from 1 to 256",
             "/etc/d/x.toml:5:11: model.threads is 0; allowed: \"auto\" or an integer from 1 to 1024",
             "/etc/d/x.toml:6:7: model.isa is \"sse\"; allowed: one of \"auto\", \"scalar\", \"avx2\", \"avx512\"",
             "/etc/d/x.toml:8:10: model.device is \"cuda\"; allowed: one of \"auto\", \"cpu\" (there is no CUDA backend yet)",
             "SHARDRUN_SERVER_HTTP_PORT: server.http_port is 70000; allowed: an integer from 0 to 65535",
-            "SHARDRUN_SERVER_PORT: no key has this environment name; did you mean SHARDRUN_SERVER_HTTP_PORT?",
-            "command line: unknown key model.tp; did you mean model.tp_size?",
             "command line: kv_cache.tokens_per_block is 24; allowed: a power of two from 8 to 256",
         ]
     );
@@ -209,7 +212,7 @@ fn what_must_be_there_is_asked_for() {
         ]
     );
     let loaded = load(text, &[("SHARDRUN_MODEL_SHA256", SHA)], &[]).unwrap();
-    assert_eq!(loaded.deployment.model.sha256.unwrap().as_str(), SHA);
+    assert_eq!(loaded.deployment.models[0].sha256.as_ref().unwrap().as_str(), SHA);
 }
 
 #[test]
@@ -290,7 +293,13 @@ fn a_resolved_deployment_reads_back_to_itself() {
     let written = load(&text, &[], &[]).unwrap().deployment;
     let toml = written.to_toml().unwrap();
     assert_eq!(Deployment::from_resolved_toml(&toml).unwrap(), written);
-    for (key, line) in KEYS.iter().map(|key| (key.path, key.path.rsplit('.').next().unwrap())) {
+    let optional = |key: &&keys::Key| match key.fallback {
+        keys::Fallback::Absent(_) => text.contains(key.path.rsplit('.').next().unwrap()),
+        _ => true,
+    };
+    for (key, line) in
+        KEYS.iter().filter(optional).map(|key| (key.path, key.path.rsplit('.').next().unwrap()))
+    {
         assert!(toml.contains(&format!("{line} = ")), "{key} is not in the resolved form");
     }
 }
@@ -308,7 +317,7 @@ fn files_are_read_from_disk() {
     std::fs::write(&path, model("")).unwrap();
     let env = pairs(&[("HOME", "/h")]);
     let loaded = Deployment::load(&path, env.into_iter(), &[]).unwrap();
-    assert_eq!(loaded.deployment.model.source, ModelSource::Path(dir.path().join("m.gguf")));
+    assert_eq!(loaded.deployment.models[0].source, ModelSource::Path(dir.path().join("m.gguf")));
     let gone = Deployment::load(&dir.path().join("none"), std::iter::empty(), &[]).unwrap_err();
     assert!(matches!(gone.errors(), [ConfigError::Read { .. }]));
     assert!(gone.to_string().contains("none: cannot read the deployment file: No such file"));
@@ -364,6 +373,113 @@ fn value() -> impl Strategy<Value = String> {
         "[a-z0-9/~._:=\u{e9}-]{0,70}".prop_map(|text| format!("\"{text}\"")),
         Just(format!("\"{SHA}\"")),
     ]
+}
+
+const PAIR: &str = "name = \"pair\"\n[model]\nsource = \"m.gguf\"\nthreads = 1\n\
+    [kv_cache]\nmax_tokens = 4096\n[models.small]\ninstances = 2\n\
+    [models.large]\nsource = \"l.gguf\"\ntp_size = 2\nkv_cache.max_tokens = 8192\n";
+
+#[test]
+fn models_have_their_own_tables_over_what_all_share() {
+    let env = [("SHARDRUN_MODEL_THREADS", "3")];
+    let flags = [("models.small.max_batch_size", "4"), ("model.max_batch_size", "8")];
+    let loaded = load(PAIR, &env, &flags).unwrap();
+    let deployment = &loaded.deployment;
+    assert_eq!(deployment.mode, Mode::Orchestrator);
+    let [small, large] = deployment.models.as_slice() else { panic!("{deployment:?}") };
+    assert_eq!((&*small.name, &*large.name), ("small", "large"));
+    assert_eq!((small.instances, large.instances, deployment.ranks()), (2, 1, 4));
+    assert_eq!((small.threads, large.threads), (Threads::Fixed(3), Threads::Fixed(3)));
+    assert_eq!((small.kv_cache.max_tokens, large.kv_cache.max_tokens), (4096, 8192));
+    assert_eq!((small.max_batch_size, large.max_batch_size), (4, 8));
+    assert_eq!(large.source, ModelSource::Path("/etc/d/l.gguf".into()));
+    let of = |path: &str| loaded.settings.iter().find(|setting| setting.path == path);
+    assert_eq!(of("models.large.tp_size").unwrap().origin.to_string(), "/etc/d/x.toml:11");
+    assert!(of("model.tp_size").is_none() && of("server.host").is_some());
+    let again = Deployment::from_resolved_toml(&deployment.to_toml().unwrap()).unwrap();
+    assert_eq!(&again, deployment);
+}
+
+#[test]
+fn a_single_model_is_named_as_its_deployment_and_led() {
+    let loaded = load(&model(""), &[], &[]).unwrap().deployment;
+    assert_eq!((loaded.mode, &*loaded.models[0].name), (Mode::Leader, "x"));
+    let two = load(&model("instances = 2"), &[], &[]).unwrap().deployment;
+    assert_eq!(two.mode, Mode::Orchestrator);
+    let one = load(&model(""), &[], &[("mode", "orchestrator")]).unwrap().deployment;
+    assert_eq!(one.mode, Mode::Orchestrator);
+    assert_eq!(
+        problems(&model("instances = 2"), &[], &[("mode", "leader")]),
+        ["command line: mode = \"leader\" serves one instance of one model, and these are 2; \
+          mode = \"orchestrator\" serves them all"]
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_models_table_has_its_place() {
+    assert_eq!(
+        problems("name = \"x\"\n[models.a]\ntp_sise = 2\n[models.B]\n", &[], &[]),
+        [
+            "/etc/d/x.toml:3:1: unknown key models.a.tp_sise; did you mean model.tp_size?",
+            "/etc/d/x.toml:4:9: a model's name is \"B\"; allowed: a string of 1 to 32 of the \
+             characters a-z 0-9 - _",
+            "/etc/d/x.toml: models.a.source is missing: a path to a GGUF file, or \
+             pypi:PACKAGE==VERSION/FILE",
+        ]
+    );
+    let shared = format!("{PAIR}server.http_port = 70000\n");
+    assert_eq!(problems(&shared.replace("server.", "[server]\n"), &[], &[]).len(), 1, "told once");
+    let ids = format!("{PAIR}gpu_device_ids = \"0,1,2\"\n");
+    assert_eq!(
+        problems(&ids, &[], &[]),
+        [
+            "/etc/d/x.toml:13:18: model.gpu_device_ids is \"0,1,2\": a set has 3 ids; model.tp_size is 2"
+        ]
+    );
+}
+
+#[test]
+fn participants_are_ranks_of_one_world() {
+    let text = "name = \"x\"\nmodel.source = \"/m\"\n[models.a]\ntp_size = 2\ninstances = 2\n\
+                participant_ids = \"1,2;3,4\"\n[models.b]\nparticipant_ids = \"6\"";
+    let deployment = load(text, &[], &[]).unwrap().deployment;
+    assert_eq!(deployment.mode, Mode::Orchestrator);
+    assert_eq!(deployment.shared_world_size(), 7);
+    let seats: Vec<_> = (0..7).map(|rank| deployment.participant(rank)).collect();
+    let expected =
+        [None, Some((0, 0)), Some((0, 1)), Some((1, 0)), Some((1, 1)), None, Some((2, 0))];
+    assert_eq!(seats, expected);
+    let wrong = |from: &str, to: &str| problems(&text.replace(from, to), &[], &[]).join("\n");
+    assert!(wrong("\"6\"", "\"4\"").ends_with("rank 4 would be in two places"));
+    assert!(wrong("3,4", "0,4").contains("rank 0 is the orchestrator's"));
+    assert!(wrong(";3,4", "").contains("it has 1 sets; model.instances is 2"));
+    assert!(
+        wrong("participant_ids = \"6\"", "").ends_with("every model needs participants, or none")
+    );
+}
+
+#[test]
+fn a_site_file_is_below_the_deployment_and_for_all() {
+    let (file, env) = (Path::new("/d/x.toml"), HashMap::from([("HOME".into(), "/h".into())]));
+    let sources = |site: &str, text: &str| {
+        let sites = [(site.to_owned(), PathBuf::from("/etc/shardrun/site.toml"))];
+        merge(Sources { sites: &sites, file, text, env: &env, flags: &[] })
+    };
+    let site = "[slurm]\npartition = \"cpu\"\nmpi = \"pmix_v4\"\nskip_directives = [\"mem\"]\n\
+                prologue = \"module purge\\nulimit -l unlimited\"\n[run]\ndir = \"runs\"";
+    let loaded = sources(site, &format!("{}[slurm]\npartition = \"mine\"\ntime = 30", model("")));
+    let loaded = loaded.unwrap();
+    let slurm = &loaded.deployment.slurm;
+    assert_eq!((slurm.partition.as_deref(), &*slurm.mpi), (Some("mine"), "pmix_v4"));
+    assert_eq!((slurm.time.as_deref(), slurm.prologue.len()), (Some("30"), 2));
+    assert_eq!(origin(&loaded, "slurm.mpi"), "/etc/shardrun/site.toml:3");
+    assert_eq!(loaded.deployment.run.dir, Path::new("/etc/shardrun/runs"));
+    let wrong = sources("name = \"a\"\n[model]\ntp_size = 2", &model("")).unwrap_err().to_string();
+    assert_eq!(wrong.lines().count(), 2, "{wrong}");
+    assert!(
+        wrong.contains("site.toml:3:11: model.tp_size belongs in the deployment file"),
+        "{wrong}"
+    );
 }
 
 proptest! {
@@ -425,18 +541,23 @@ fn the_ends_of_every_range_fit_their_fields() {
             Kind::Source => vec!["/p".into(), "pypi:a==1/b".into()],
             Kind::Sha256 => vec![SHA.into()],
             Kind::ShmPrefix => vec!["p".repeat(64)],
+            Kind::Text => vec!["x".into(), "x".repeat(4096)],
+            Kind::Texts { most } => vec!["x".into(), vec!["x"; most].join(",")],
+            Kind::Lines { most } => vec!["x".into(), vec!["x"; most].join("\n")],
+            Kind::SlurmTime => vec!["1".into(), "1-00:00:00".into()],
+            Kind::IdSets => vec!["1".into(), "1,2;3,4".into()],
         };
         for end in ends {
-            let mut settled = load(&model(""), &[], &[]).unwrap();
-            let mut values = Settled::default();
-            for setting in settled.settings.drain(..) {
-                if let Some(value) = setting.value {
-                    values.values.insert(setting.key.path, (value, setting.origin));
-                }
-            }
-            let value = key.kind.check(&Raw::from_text(key.kind, &end)).unwrap();
-            values.values.insert(key.path, (value, Origin::Flag));
-            assemble(&values);
+            let mut errors = Vec::new();
+            let flag = [(key.path.to_owned(), end)];
+            let mut settle = Settle { settled: Settled::default(), errors: &mut errors };
+            let file = file::parse(Path::new("x"), &model(""), &mut Vec::new());
+            settle.layer(&file.entries, None);
+            settle.layer(&layers::flags(&flag, &mut Vec::new()).entries, None);
+            settle.defaults(Path::new("x"), None, &HashMap::new());
+            let settled = settle.settled;
+            assert!(errors.is_empty(), "{errors:?}");
+            assemble::assemble(Mode::Leader, &[("m".to_owned(), settled)]);
         }
     }
 }
@@ -445,4 +566,25 @@ fn the_ends_of_every_range_fit_their_fields() {
 fn a_setting_is_cut_at_its_first_equals_sign() {
     assert_eq!(parse_setting("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
     assert!(parse_setting("=b").is_err() && parse_setting("a").is_err());
+}
+
+#[test]
+fn where_runs_are_without_a_deployment_file_is_the_sites_or_the_environments() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("site.toml");
+    std::fs::write(&site, "[run]\ndir = \"/scratch/runs\"\n").unwrap();
+    let usual = |env: &[(&str, &str)]| {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        usual_run_dir(env).unwrap()
+    };
+    let site = site.to_str().unwrap();
+    assert_eq!(usual(&[("SHARDRUN_SITE", site)]), Path::new("/scratch/runs"));
+    assert_eq!(
+        usual(&[("SHARDRUN_SITE", site), ("SHARDRUN_RUN_DIR", "/mine")]),
+        Path::new("/mine")
+    );
+    assert_eq!(
+        usual(&[("SHARDRUN_SITE", ""), ("HOME", "/home/ada")]),
+        Path::new("/home/ada/.local/state/shardrun")
+    );
 }

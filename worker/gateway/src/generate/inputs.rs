@@ -249,9 +249,9 @@ mod tests {
             let mut names = HashSet::new();
             let mut keys = HashSet::new();
             for input in of(served) {
-                assert!(names.insert(input.name), "{served}: {}", input.name);
+                assert!(names.insert(input.name), "{served:?}: {}", input.name);
                 if let Role::Tensor(key, ..) | Role::Parameter(key) = input.role {
-                    assert!(keys.insert(key), "{served}: {key:?}");
+                    assert!(keys.insert(key), "{served:?}: {key:?}");
                 }
             }
         }

@@ -14,6 +14,7 @@ mod value;
 pub(crate) use inputs::input_tensors;
 pub(crate) use outputs::output_tensors;
 pub(crate) use routes::router;
+pub(crate) use value::shown;
 
 use serde::Serialize;
 

@@ -19,8 +19,8 @@ use super::fields::Fields;
 use super::inputs::Key;
 use super::value::Field;
 use crate::error::ApiError;
+use crate::models::Ready;
 use crate::served::Served;
-use crate::state::Ready;
 
 /// One request to generate.
 pub(super) struct Parameters {

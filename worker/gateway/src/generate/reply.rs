@@ -7,7 +7,7 @@ use shardrun_wire::{RequestAccount, Wanted};
 use super::parameters::Delivery;
 use crate::completion::Generated;
 use crate::error::ApiError;
-use crate::served::{Served, VERSION};
+use crate::served::{Served, Target, VERSION};
 
 pub(super) use object::Body;
 use object::Object;
@@ -15,6 +15,8 @@ use object::Object;
 /// What all responses to a request have in common.
 pub(super) struct Form {
     served: Served,
+    /// The client's name for the model.
+    model: String,
     /// The client's name for the request; empty if it has none.
     id: String,
     wanted: Wanted,
@@ -42,14 +44,15 @@ const LOG_PROB_PAD: f32 = -1.0;
 const TOKEN_PAD: i64 = -1;
 
 impl Form {
-    pub(super) fn new(served: Served, id: String, delivery: &Delivery) -> Self {
+    pub(super) fn new(target: Target, id: String, delivery: &Delivery) -> Self {
         let Delivery { wanted, perf_metrics, .. } = *delivery;
-        Self { served, id, wanted, perf_metrics }
+        let Target { served, name: model, .. } = target;
+        Self { served, model, id, wanted, perf_metrics }
     }
 
     /// A response.
     pub(super) fn reply(&self, answer: Answer) -> Body {
-        let mut object = head(self.served, &self.id);
+        let mut object = head(&self.model, &self.id);
         let sequences = answer.sequences;
         match self.served {
             Served::Ensemble | Served::Bls => {
@@ -89,8 +92,8 @@ impl Form {
 }
 
 /// A response that says that all is well, and nothing else.
-pub(super) fn empty(served: Served, id: &str) -> Body {
-    head(served, id).end()
+pub(super) fn empty(model: &str, id: &str) -> Body {
+    head(model, id).end()
 }
 
 /// An error after the first response: the status has been sent.
@@ -100,12 +103,12 @@ pub(super) fn error(error: &ApiError) -> Body {
     object.end()
 }
 
-fn head(served: Served, id: &str) -> Object {
+fn head(model: &str, id: &str) -> Object {
     let mut object = Object::new();
     if !id.is_empty() {
         object.member("id", id);
     }
-    object.member("model_name", served.name());
+    object.member("model_name", model);
     object.member("model_version", VERSION);
     object
 }

@@ -18,9 +18,9 @@ use crate::body::read_text;
 use crate::completion::{Completion, Generated, Reader, TextReader};
 use crate::encode::encode;
 use crate::error::ApiError;
+use crate::models::Ready;
 use crate::routes::of_model;
-use crate::served::Served;
-use crate::state::Ready;
+use crate::served::{Served, Target};
 
 pub(crate) fn router() -> Router<GatewayState> {
     let mut router = Router::new();
@@ -36,11 +36,11 @@ pub(crate) fn router() -> Router<GatewayState> {
 /// One response with everything.
 async fn generate(
     State(state): State<GatewayState>,
-    served: Served,
+    target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let body = match Command::read(&state, served, request).await? {
-        Command::Stop(id) => stop(&state, served, &id)?,
+    let body = match Command::read(&state, target, request).await? {
+        Command::Stop { target, id } => stop(&target, &id)?,
         Command::Generate(asked) if asked.parameters.delivery.stream => {
             return Err(ApiError::StreamElsewhere { field: asked.stream_field });
         }
@@ -56,11 +56,11 @@ async fn generate(
 /// The status is that of the first response, which is waited for.
 async fn generate_stream(
     State(state): State<GatewayState>,
-    served: Served,
+    target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let asked = match Command::read(&state, served, request).await? {
-        Command::Stop(id) => return Ok(streaming::one(stop(&state, served, &id)?)),
+    let asked = match Command::read(&state, target, request).await? {
+        Command::Stop { target, id } => return Ok(streaming::one(stop(&target, &id)?)),
         Command::Generate(asked) => asked,
     };
     let beams = matches!(asked.parameters.search, Search::Beam(_));
@@ -73,26 +73,27 @@ async fn generate_stream(
 }
 
 /// Cancels the running request with this id, if there is one.
-fn stop(state: &GatewayState, served: Served, id: &str) -> Result<Body, ApiError> {
+fn stop(target: &Target, id: &str) -> Result<Body, ApiError> {
     if id.is_empty() {
         return Err(ApiError::StopWithoutId);
     }
-    if let Some(running) = state.named().get(id) {
-        state.engine().cancel(running);
-    }
-    Ok(reply::empty(served, id))
+    target.model.named().cancel(id);
+    Ok(reply::empty(&target.name, id))
 }
 
 /// What a body asks for.
 enum Command {
     Generate(Box<Asked>),
-    /// To end the running request with this id.
-    Stop(String),
+    /// To end the model's running request with this id.
+    Stop {
+        target: Target,
+        id: String,
+    },
 }
 
 /// A request that was read and found good.
 struct Asked {
-    served: Served,
+    target: Target,
     parameters: Parameters,
     /// The model's name for the input that asks for a stream.
     stream_field: &'static str,
@@ -103,26 +104,27 @@ struct Asked {
 impl Command {
     async fn read(
         state: &GatewayState,
-        served: Served,
+        target: Target,
         request: Request,
     ) -> Result<Self, ApiError> {
-        let account = Account::open(state.page().clone(), served.model());
+        let served = target.served;
+        let account = Account::open(target.model.page().clone(), served.counted());
         let body = read_text(request, state.max_body_bytes()).await?;
         let fields = Fields::read(served, &body)?;
         if served == Served::Llm && fields.field(Key::Stop).flag()? {
-            return Ok(Self::Stop(fields.id));
+            return Ok(Self::Stop { id: fields.id, target });
         }
-        let ready = state.ready()?;
+        let ready = target.model.ready()?;
         let parameters = Parameters::read(&fields, &ready)?;
         let stream_field = fields.field(Key::Stream).name;
-        Ok(Self::Generate(Box::new(Asked { served, parameters, stream_field, ready, account })))
+        Ok(Self::Generate(Box::new(Asked { target, parameters, stream_field, ready, account })))
     }
 }
 
 impl Asked {
     /// Hands it to the engine.
     async fn start(self, state: &GatewayState) -> Result<(Form, Completion), ApiError> {
-        let Self { served, parameters, ready, account, .. } = self;
+        let Self { target, parameters, ready, account, .. } = self;
         let Parameters { id: name, max_tokens, search, delivery, scheduling, .. } = parameters;
         let (tokens, text) = match parameters.content {
             Content::Tokens(tokens) => (tokens, None),
@@ -132,7 +134,7 @@ impl Asked {
             }
         };
         delivery.check_rows(tokens.prompt.len(), max_tokens, &search, &ready.limits)?;
-        let id = state.next_id();
+        let (id, engine) = (state.next_id(), target.model.engine());
         let request = EngineRequest {
             id,
             prompt: tokens.prompt,
@@ -156,10 +158,10 @@ impl Asked {
             vocab_size: ready.limits.vocab_size,
             wants_account: delivery.perf_metrics,
             account,
-            named: state.named().enter(&name, id),
+            named: target.model.named().enter(&name, id, engine),
         };
-        let completion = Completion::start(state.engine(), request, reader).await?;
-        Ok((Form::new(served, name, &delivery), completion))
+        let completion = Completion::start(engine, request, reader).await?;
+        Ok((Form::new(target, name, &delivery), completion))
     }
 
     /// Generates to the end; with the prompt before it, unless the request excluded that or reads a

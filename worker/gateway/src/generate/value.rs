@@ -158,7 +158,7 @@ pub(super) fn read<T: DeserializeOwned>(
 }
 
 /// The beginning of a client's value, for an error.
-pub(super) fn shown(json: &str) -> String {
+pub(crate) fn shown(json: &str) -> String {
     match json.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}...", &json[..end]),
         None => json.to_owned(),

@@ -6,24 +6,23 @@ use shardrun_wire::EngineState;
 
 use crate::GatewayState;
 use crate::error::ApiError;
-use crate::served::Served;
+use crate::served::Target;
 
-/// 200 unless the engine has ended.
+/// 200 unless there are models and the engines of all have ended.
 pub(super) async fn live(State(state): State<GatewayState>) -> StatusCode {
-    ok_if(state.engine().state() != EngineState::Stopped)
+    let models = state.models().all();
+    let ended = models.iter().all(|(_, model)| model.state() == EngineState::Stopped);
+    ok_if(models.is_empty() || !ended)
 }
 
-/// 200 when the model is loaded and requests are taken.
+/// 200 when every model is loaded and takes requests, as in the reference.
 pub(super) async fn ready(State(state): State<GatewayState>) -> StatusCode {
-    ok_if(state.ready().is_ok())
+    ok_if(state.models().all().iter().all(|(_, model)| model.is_ready()))
 }
 
 /// As [`ready`], for a model; 400 also for one that there is not.
-pub(super) async fn model_ready(
-    State(state): State<GatewayState>,
-    model: Result<Served, ApiError>,
-) -> StatusCode {
-    ok_if(model.is_ok() && state.ready().is_ok())
+pub(super) async fn model_ready(target: Result<Target, ApiError>) -> StatusCode {
+    ok_if(target.is_ok_and(|target| target.model.is_ready()))
 }
 
 fn ok_if(holds: bool) -> StatusCode {

@@ -1,14 +1,11 @@
 //! `/iteration_stats`: what each iteration did. Reading takes the records away.
 
 use axum::Json;
-use axum::extract::State;
 use shardrun_wire::IterationStats;
 
-use crate::GatewayState;
+use super::which::Which;
 
 /// The iterations since the last call, oldest first.
-pub(super) async fn iteration_stats(
-    State(state): State<GatewayState>,
-) -> Json<Vec<IterationStats>> {
-    Json(state.engine().take_iterations().await)
+pub(super) async fn iteration_stats(Which(engine): Which) -> Json<Vec<IterationStats>> {
+    Json(engine.take_iterations().await)
 }

@@ -2,15 +2,14 @@
 //! send requests to where their prefix is. Reading takes the events away.
 
 use axum::Json;
-use axum::extract::State;
 use serde::Serialize;
 use shardrun_wire::{BlockHash, KvEvent, KvEventData, StoredBlock};
 
-use crate::GatewayState;
+use super::which::Which;
 
 /// The events since the last call, oldest first.
-pub(super) async fn kv_cache_events(State(state): State<GatewayState>) -> Json<Vec<Event>> {
-    Json(state.engine().take_kv_events().await.into_iter().map(Event::from).collect())
+pub(super) async fn kv_cache_events(Which(engine): Which) -> Json<Vec<Event>> {
+    Json(engine.take_kv_events().await.into_iter().map(Event::from).collect())
 }
 
 #[derive(Serialize)]

@@ -3,6 +3,7 @@
 mod iterations;
 mod kv_events;
 mod prometheus;
+mod which;
 
 use axum::Router;
 use axum::routing::{get, post};

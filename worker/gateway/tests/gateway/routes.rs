@@ -123,7 +123,11 @@ async fn what_is_not_there_is_404() {
     }
     for model in ["none", "postprocessing", "preprocessing", "%00"] {
         let named = if model == "%00" { "\0" } else { model };
-        let text = format!("Request for unknown model: '{named}' is not found");
+        let text = format!(
+            "Request for unknown model: '{named}' is not found; there are ensemble, \
+             ensemble_tiny, tensorrt_llm, tensorrt_llm_bls, tensorrt_llm_bls_tiny, \
+             tensorrt_llm_tiny, tiny"
+        );
         let reply = get(server.http, &format!("/v2/models/{model}")).await;
         assert_eq!((reply.status, reply.error()), (404, text.clone()));
         let reply = post(server.http, &format!("/v2/models/{model}/generate"), "{}").await;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use shardrun_gateway::{
-    GatewayError, GatewayParts, GatewayState, ListenConfig, Listeners, TextModel, serve,
+    ConnectionLimits, GatewayError, GatewayParts, GatewayState, ListenConfig, Listeners,
+    ModelParts, ModelRepository, TextModel, serve,
 };
-use shardrun_metrics::{MetricsPage, PageOf, render};
-use shardrun_wire::{Request, RequestId};
+use shardrun_metrics::{MetricsPage, ModelLabel, PageOf, RankOf, render};
+use shardrun_wire::{EngineClient, Request, RequestId};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ use crate::engine::{Bytes, Call, FakeEngine};
 pub(crate) const MAX_BODY_BYTES: usize = 100_000;
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The one model's own name.
+pub(crate) const MODEL: &str = "tiny";
 
 pub(crate) struct Server {
     pub(crate) http: SocketAddr,
@@ -40,22 +43,34 @@ impl Server {
 
     /// One whose text side has not been read yet.
     pub(crate) async fn start_loading() -> Self {
-        static SERVERS: AtomicUsize = AtomicUsize::new(0);
-        let rank = SERVERS.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("shardrun_test_gateway_{}_", std::process::id());
-        let page = Arc::new(MetricsPage::create(&prefix, rank).unwrap());
+        Self::start_with(None).await
+    }
+
+    pub(crate) async fn start_with(repository: Option<Arc<dyn ModelRepository>>) -> Self {
+        Self::start_bounded(repository, ConnectionLimits::default()).await
+    }
+
+    pub(crate) async fn start_bounded(
+        repository: Option<Arc<dyn ModelRepository>>,
+        connections: ConnectionLimits,
+    ) -> Self {
+        let page = new_page();
         let (engine, calls) = FakeEngine::new();
-        let pages = [PageOf { rank: 0, tp_rank: 0, node: "here".to_owned(), page: page.clone() }];
+        let rank = RankOf { instance: None, rank: 0, tp_rank: 0, node: "here".to_owned() };
+        let pages = [PageOf { model: ModelLabel::plain(), rank: Some(rank), page: page.clone() }];
         let state = GatewayState::new(GatewayParts {
-            engine: engine.clone(),
-            page,
             scrape: Arc::new(move || render(&pages)),
             max_body_bytes: MAX_BODY_BYTES,
+            repository,
         });
+        let parts =
+            ModelParts { name: MODEL.to_owned(), engine: engine.clone(), page, default: true };
+        state.add_model(parts).unwrap();
         let listeners = Listeners::bind(&ListenConfig {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             http_port: 0,
             metrics_port: 0,
+            connections,
         })
         .unwrap();
         let (http, metrics) =
@@ -69,7 +84,15 @@ impl Server {
 
     pub(crate) fn load(&self) {
         let text: Arc<dyn TextModel> = Arc::new(Bytes);
-        self.state.set_text(text);
+        self.state.set_text(MODEL, text).unwrap();
+    }
+
+    /// Serves another model.
+    pub(crate) fn add(&self, name: &str, engine: Arc<dyn EngineClient>) {
+        let name = name.to_owned();
+        let parts = ModelParts { name: name.clone(), engine, page: new_page(), default: false };
+        self.state.add_model(parts).unwrap();
+        self.state.set_text(&name, Arc::new(Bytes)).unwrap();
     }
 
     pub(crate) async fn generate(&self, body: &str) -> Reply {
@@ -138,4 +161,12 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// A page of its own.
+pub(crate) fn new_page() -> Arc<MetricsPage> {
+    static PAGES: AtomicUsize = AtomicUsize::new(0);
+    let rank = PAGES.fetch_add(1, Ordering::Relaxed);
+    let prefix = format!("shardrun_test_gateway_{}_", std::process::id());
+    Arc::new(MetricsPage::create(&prefix, rank).unwrap())
 }

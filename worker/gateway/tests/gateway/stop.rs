@@ -73,3 +73,23 @@ async fn only_the_model_of_tokens_stops() {
     server.submitted().await;
     server.no_calls();
 }
+
+#[tokio::test]
+async fn of_an_id_given_twice_the_later_request_has_it() {
+    let mut server = Server::start().await;
+    let body = r#"{"id":"twice","text_input":"in","max_tokens":9,"stream":true}"#;
+    let mut first = Events::open(&server, "ensemble", body).await;
+    server.submitted().await;
+    let mut second = Events::open(&server, "ensemble", body).await;
+    let id = server.submitted().await.id;
+    second.sink.say(0, "a");
+    second.next().await;
+    // The end of the first does not take the name from the second.
+    first.sink.end(0, FinishReason::Length);
+    first.next().await;
+    first.end().await;
+    assert_eq!(server.tokens(&stop("twice")).await.status, 200);
+    assert_eq!(server.cancelled().await, id);
+    second.sink.end(0, FinishReason::Cancelled);
+    assert_eq!(second.next().await, json!({"error": "the request was cancelled"}));
+}

@@ -9,9 +9,13 @@ fn unique(what: &str) -> String {
 fn pages(what: &str, ranks: u32) -> Vec<PageOf> {
     (0..ranks)
         .map(|rank| PageOf {
-            rank,
-            tp_rank: rank,
-            node: "node\"a\\1".to_owned(),
+            model: ModelLabel::plain(),
+            rank: Some(RankOf {
+                instance: None,
+                rank,
+                tp_rank: rank,
+                node: "node\"a\\1".to_owned(),
+            }),
             page: Arc::new(MetricsPage::create(&unique(what), rank as usize).unwrap()),
         })
         .collect()
@@ -282,4 +286,72 @@ fn counts_of_several_processes_are_added() {
     assert_eq!(series[rejected], 6.0);
     let lengths = r#"nv_llm_output_token_len_count{model="tensorrt_llm",response_metric_type="total_output_tokens",version="1"}"#;
     assert_eq!(series[lengths], 3.0);
+}
+
+#[test]
+fn models_and_instances_are_told_apart() {
+    let labels = [ModelLabel::plain(), ModelLabel::suffixed("2")];
+    let mut all = Vec::new();
+    // Two instances of the first model, one of the second, and a gateway's page for each.
+    for (instance, label) in [(0, 0), (1, 0), (2, 1)] {
+        for mut of in pages(&format!("instance{instance}"), 2) {
+            of.model = labels[label].clone();
+            of.rank.as_mut().unwrap().instance = Some(instance);
+            of.page.counter(Counter::PromptTokens).add(10);
+            of.page.counter(Counter::Iterations).add(u64::from(instance) + 1);
+            if of.rank.as_ref().unwrap().rank == 0 {
+                let waiting_requests = 5 + u64::from(instance);
+                of.page.publish(&Iteration { waiting_requests, ..Iteration::default() });
+            }
+            all.push(of);
+        }
+    }
+    for (label, requests) in labels.iter().zip([7, 8]) {
+        let page = pages(&format!("gateway{requests}"), 1).remove(0).page;
+        page.model(Model::Ensemble, ModelCounter::Succeeded).add(requests);
+        all.push(PageOf { model: label.clone(), rank: None, page });
+    }
+    let routes = labels.clone().map(|model| RouteOf {
+        model,
+        resubmitted: 3,
+        instance_deaths: 1,
+        waiting: 2,
+        instances_ready: 1,
+    });
+    let text = render_routed(&all, &routes);
+    let series = read(&text);
+    let node = r#"node="node\"a\\1""#;
+    for (name, value) in [
+        (r#"nv_inference_request_success{model="ensemble",version="1"}"#.to_owned(), 7.0),
+        (r#"nv_inference_request_success{model="ensemble_2",version="1"}"#.to_owned(), 8.0),
+        (r#"shardrun_prompt_tokens_total{model="tensorrt_llm",version="1"}"#.to_owned(), 40.0),
+        (r#"shardrun_prompt_tokens_total{model="tensorrt_llm_2",version="1"}"#.to_owned(), 20.0),
+        (
+            r#"nv_inference_pending_request_count{instance="1",model="tensorrt_llm",version="1"}"#
+                .to_owned(),
+            6.0,
+        ),
+        (
+            r#"nv_inference_pending_request_count{instance="2",model="tensorrt_llm_2",version="1"}"#
+                .to_owned(),
+            7.0,
+        ),
+        (
+            format!(
+                r#"shardrun_rank_iterations_total{{instance="1",model="tensorrt_llm",{node},rank="1",tp_rank="1"}}"#
+            ),
+            2.0,
+        ),
+        (r#"shardrun_requests_resubmitted_total{model="tensorrt_llm_2",version="1"}"#.to_owned(), 3.0),
+        (r#"shardrun_instance_deaths_total{model="tensorrt_llm",version="1"}"#.to_owned(), 1.0),
+        (
+            r#"shardrun_requests_waiting_for_instance{model="tensorrt_llm",version="1"}"#.to_owned(),
+            2.0,
+        ),
+        (r#"shardrun_instances_ready{model="tensorrt_llm",version="1"}"#.to_owned(), 1.0),
+    ] {
+        assert_eq!(series.get(&name), Some(&value), "{name} in\n{text}");
+    }
+    let ranks = series.keys().filter(|name| name.starts_with("shardrun_rank_iterations"));
+    assert_eq!(ranks.count(), 6, "gateways are no ranks");
 }

@@ -15,15 +15,16 @@ use tokio::time::timeout;
 
 use super::framed::FrameReader;
 use super::message::{FromEngine, PROTOCOL, Status, ToEngine};
-use super::{LONGEST_FRAME, PATIENCE, SocketError, unix};
+use super::{LONGEST_FRAME, PATIENCE, unix};
 use crate::frame::{self, FrameError};
 use crate::{
     EngineClient, EngineLimits, EngineState, IterationStats, KvEvent, OutputStream, Refused,
-    Request, RequestId,
+    Request, RequestId, SocketError,
 };
 use connection::Connection;
 
-/// An engine in another process of this user, behind an [`EngineServer`](super::EngineServer).
+/// An engine in another process, behind an [`EngineServer`](super::EngineServer) of this user, or an
+/// [`EngineLink`](super::EngineLink) of this run.
 ///
 /// It is one connection: when that ends, the state is [`EngineState::Stopped`] for good, and all
 /// streams end. The other way round, the connection ends, and the server cancels what runs, when
@@ -46,6 +47,7 @@ enum Command {
     Cancel(RequestId),
     TakeIterations(oneshot::Sender<Vec<IterationStats>>),
     TakeKvEvents(oneshot::Sender<Vec<KvEvent>>),
+    Abandon { reason: String },
 }
 
 /// Where the answer to a submission goes.
@@ -71,6 +73,14 @@ impl SocketEngine {
     pub async fn connect(path: &Path) -> Result<Self, SocketError> {
         let (reader, writer) = unix::connect(path).await?;
         Self::over(reader, writer, PATIENCE).await
+    }
+
+    /// Gives the engine up, as when its process is known to be dead while the network still keeps the
+    /// connection: it ends now, and with it all streams; what is submitted or waits for an answer is
+    /// [`Refused::Unreachable`] for this reason.
+    pub fn abandon(&self, reason: impl Into<String>) {
+        // A connection that has ended needs no second end.
+        let _ = self.commands.send(Command::Abandon { reason: reason.into() });
     }
 
     /// Talks to the server at the other end of a stream.

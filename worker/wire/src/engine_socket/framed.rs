@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{HIGH_WATER, LONGEST_FRAME, SocketError};
-use crate::frame;
+use super::{HIGH_WATER, LONGEST_FRAME};
+use crate::{SocketError, frame};
 
 /// Read at once; what is kept of the buffer while nothing is in it.
 const CHUNK: usize = 64 << 10;
@@ -30,6 +30,8 @@ pub(super) struct FrameWriter<W> {
     bytes: Vec<u8>,
     /// Of those, bytes that were sent.
     sent: usize,
+    /// Whether the stream may have kept some of what was sent.
+    unflushed: bool,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -60,6 +62,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Waits until the peer is gone; what it still says is not listened to.
+    pub(super) async fn gone(&mut self) {
+        self.bytes.resize(CHUNK, 0);
+        while self.stream.read(&mut self.bytes).await.is_ok_and(|len| len > 0) {}
+    }
+
     /// The message at the front, if all of it is there.
     fn decode<T: DeserializeOwned>(&mut self) -> Result<Option<T>, SocketError> {
         let Some((header, rest)) = self.bytes[self.used..].split_first_chunk() else {
@@ -75,7 +83,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) fn new(stream: W) -> Self {
-        Self { stream, bytes: Vec::new(), sent: 0 }
+        Self { stream, bytes: Vec::new(), sent: 0, unflushed: false }
     }
 
     /// Queues a message.
@@ -90,7 +98,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
 
     /// Whether nothing waits to be sent.
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && !self.unflushed
     }
 
     /// Whether more should be queued.
@@ -102,17 +110,24 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
+        self.unflushed = false;
     }
 
     /// Sends some of what was queued, as much as the peer takes.
     pub(super) async fn send_some(&mut self) -> io::Result<()> {
-        let sent = self.stream.write(&self.bytes[self.sent..]).await?;
-        if sent == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        if self.sent < self.bytes.len() {
+            let sent = self.stream.write(&self.bytes[self.sent..]).await?;
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.sent += sent;
+            self.unflushed = true;
         }
-        self.sent += sent;
         if self.sent == self.bytes.len() {
-            self.clear();
+            self.bytes.clear();
+            self.sent = 0;
+            self.stream.flush().await?;
+            self.unflushed = false;
         } else if self.sent >= HIGH_WATER {
             self.bytes.drain(..self.sent);
             self.sent = 0;
@@ -126,5 +141,10 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
             self.send_some().await?;
         }
         Ok(())
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(super) async fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
     }
 }

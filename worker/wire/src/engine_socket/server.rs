@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::unix::{self, SocketFile};
-use super::{PATIENCE, SocketError};
-use crate::EngineClient;
-use session::Session;
+use super::{PATIENCE, unix};
+use crate::unix::{SocketFile, bind_failed, listen};
+use crate::{EngineClient, SocketError};
+pub(super) use session::Session;
 
 /// After a connection could not be taken, as when there are no descriptors left.
 const REST: Duration = Duration::from_millis(100);
@@ -43,7 +43,8 @@ impl EngineServer {
     /// [`SocketError::OpenFolder`], [`SocketError::InUse`] if a process listens there, or
     /// [`SocketError::Bind`]; a path may have about 100 bytes.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
-        let (listener, file) = unix::listen(path)?;
+        let (listener, file) = listen(path)?;
+        listener.set_nonblocking(true).map_err(|source| bind_failed(path, source))?;
         Ok(Self { listener, file, patience: PATIENCE })
     }
 

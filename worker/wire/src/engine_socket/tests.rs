@@ -1,60 +1,46 @@
-//! An engine that does what the test says, behind real sockets.
+//! An engine that does what the test says, behind real sockets: its own, or lines that its leader
+//! dialled.
+
+/// Makes of each story two tests, one over each.
+macro_rules! both_ways {
+    ($($story:ident),+ $(,)?) => {
+        mod over_its_socket {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(super::Way::Socket).await;
+            })+
+        }
+        mod over_links {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(super::Way::Link).await;
+            })+
+        }
+    };
+}
 
 mod bounds;
 mod ends;
 mod engine;
+mod links;
 mod peers;
 mod requests;
+mod served;
 mod strange_server;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
-use super::{EngineServer, PATIENCE, SocketEngine, SocketError};
-use crate::{FinishReason, Finished, Output, OutputSink, OutputStream, Request, RequestId, Tokens};
+use super::{EngineServer, PATIENCE, SocketEngine};
+use crate::{
+    FinishReason, Finished, Output, OutputSink, OutputStream, Request, RequestId, SocketError,
+    Tokens,
+};
 use engine::{FakeEngine, Said};
-
-/// A served engine.
-struct Served {
-    folder: TempDir,
-    engine: Arc<FakeEngine>,
-    /// What the server said to the engine.
-    said: Said,
-    /// Tells the server to end.
-    end: Option<oneshot::Sender<()>>,
-    server: JoinHandle<Result<(), SocketError>>,
-}
-
-impl Served {
-    fn start() -> Self {
-        Self::with_patience(PATIENCE)
-    }
-
-    fn with_patience(patience: Duration) -> Self {
-        let folder = private_folder();
-        let (engine, said) = FakeEngine::new();
-        let mut server = EngineServer::bind(&folder.path().join("engine")).unwrap();
-        server.patience = patience;
-        let (end, told) = oneshot::channel::<()>();
-        let told = async { drop(told.await) };
-        let server = tokio::spawn(server.serve(engine.clone(), told));
-        Self { folder, engine, said, end: Some(end), server }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("engine")
-    }
-
-    async fn client(&self) -> SocketEngine {
-        soon(SocketEngine::connect(&self.path())).await.unwrap()
-    }
-}
+use served::{Served, Way};
 
 /// A folder that only this user can enter.
 fn private_folder() -> TempDir {

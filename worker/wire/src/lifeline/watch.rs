@@ -1,178 +1,177 @@
 //! The watcher's end of all lifelines.
 
-use std::collections::BTreeMap;
-use std::io::Result;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+mod lines;
+mod visit;
+
+use std::fmt;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
+use tracing::warn;
 
-use super::{FromRank, Hello, ToRank, frame};
+use super::{FromRank, Hello, RankId, ToRank};
+use crate::door::Door;
+use crate::listener::{Listener, Listening};
+use crate::{EngineStream, SocketError};
+use lines::Lines;
 
-/// How long a new connection may take to say hello, and a write may block.
-const IO_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections of each listener that are not known yet.
+const MOST_UNKNOWN: usize = 64;
+
+/// After a connection could not be taken, as when there are no descriptors left.
+const REST: Duration = Duration::from_millis(100);
 
 /// What happened on a lifeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Event {
     /// A rank has connected.
     Hello {
         /// Who it is.
         hello: Hello,
-        /// Its process, as the system says.
-        pid: i32,
+        /// Whether `hello.pid` is a process of this machine, by the kernel's word: only such a one
+        /// may be killed by its number.
+        local: bool,
     },
     /// A rank said something, a heartbeat included.
     Said {
         /// Which rank.
-        rank: u32,
+        id: RankId,
         /// What.
         message: FromRank,
+    },
+    /// A leader offers its engine, on a line of its own.
+    Engine {
+        /// Which leader.
+        id: RankId,
+        /// The engine; to be dropped if it isn't wanted.
+        engine: EngineStream,
     },
     /// A rank's lifeline ended: without a goodbye before, the rank is dead.
     Closed {
         /// Which rank.
-        rank: u32,
+        id: RankId,
+        /// What else than the end of the process has ended it: the network, or bytes that make no
+        /// sense.
+        fault: Option<String>,
     },
 }
 
-/// All lifelines of a deployment.
-#[derive(Clone, Debug, Default)]
+/// All lifelines of a deployment, or of one instance if its leader watches.
+///
+/// Ranks are taken only of attempts that are [expected](Watch::expect); all others are told so and
+/// turned away, without an event. The listeners close with the last clone of this.
+#[derive(Clone, Debug)]
 pub struct Watch {
-    ranks: Arc<Mutex<BTreeMap<u32, UnixStream>>>,
+    shared: Arc<Shared>,
+    listeners: Arc<Mutex<Vec<Listener>>>,
+}
+
+/// What the threads of a watch have in common.
+struct Shared {
+    lines: Mutex<Lines>,
+    /// Hands an event on; false if nobody takes events any more. A rank's beginning and end are told
+    /// under the lock of the lines, so that they come in order, and not after the rank was forgotten.
+    emit: Box<dyn Fn(Event) -> bool + Send + Sync>,
 }
 
 impl Watch {
-    /// Listens on a Unix socket at `path`, this user's alone, and turns what is heard into events.
-    /// Threads that end with the process do the listening.
+    /// Takes what comes to `listener`, and turns what is heard into events. Threads do the listening,
+    /// one per lifeline; they end with it. `wrap` is called by them, and must not use the watch.
     ///
     /// # Errors
-    /// If the socket can't be made; its path may have about 100 bytes.
+    /// If no thread can be started.
     pub fn listen<E: Send + 'static>(
-        path: &Path,
+        listener: Listener,
         events: Sender<E>,
-        wrap: impl Fn(Event) -> E + Clone + Send + 'static,
-    ) -> Result<Self> {
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-        let watch = Self::default();
-        let ranks = watch.ranks.clone();
-        spawn("lifelines", move || {
-            for stream in listener.incoming().flatten() {
-                let (ranks, events, wrap) = (ranks.clone(), events.clone(), wrap.clone());
-                // A thread that can't be started drops the stream, and its rank ends.
-                let _ = spawn("lifeline", move || {
-                    let emit = |event| events.send(wrap(event)).is_ok();
-                    let _ = attend(stream, &ranks, emit);
-                });
-            }
-        })?;
+        wrap: impl Fn(Event) -> E + Send + Sync + 'static,
+    ) -> Result<Self, SocketError> {
+        let emit = Box::new(move |event| events.send(wrap(event)).is_ok());
+        let shared = Arc::new(Shared { lines: Mutex::default(), emit });
+        let watch = Self { shared, listeners: Arc::default() };
+        watch.also_listen(listener)?;
         Ok(watch)
     }
 
+    /// Takes what comes to another listener, too.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn also_listen(&self, listener: Listener) -> Result<(), SocketError> {
+        let (shared, socket) = (self.shared.clone(), listener.socket());
+        spawn("lifelines", move || take_all(&socket, &shared))?;
+        self.listeners().push(listener);
+        Ok(())
+    }
+
+    /// Closes the listeners: nobody can connect any more. Lifelines go on.
+    pub fn stop_listening(&self) {
+        self.listeners().clear();
+    }
+
+    /// From now on ranks of this attempt of an instance are taken. Lifelines of its other attempts are
+    /// ended, without an event, so their ranks end.
+    pub fn expect(&self, instance: u32, attempt: u32) {
+        self.shared.lines().expect(instance, attempt);
+    }
+
+    /// From now on no ranks of this instance are taken. Its lifelines are ended, without an event;
+    /// what they said may still be among the events.
+    pub fn forget(&self, instance: u32) {
+        self.shared.lines().forget(instance);
+    }
+
     /// Says something to a rank, if it is there.
-    pub fn say(&self, rank: u32, message: &ToRank) {
-        if let Some(stream) = self.lock().get_mut(&rank) {
-            // A dead rank is heard of by the end of its lifeline.
-            let _ = frame::write(stream, message);
-        }
+    pub fn say(&self, id: &RankId, message: &ToRank) {
+        self.shared.lines().say(|other| other == id, message);
     }
 
     /// Says something to every rank that is there.
     pub fn say_to_all(&self, message: &ToRank) {
-        for stream in self.lock().values_mut() {
-            let _ = frame::write(stream, message);
-        }
+        self.shared.lines().say(|_| true, message);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, UnixStream>> {
-        self.ranks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn listeners(&self) -> MutexGuard<'_, Vec<Listener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Serves one lifeline until its end.
-fn attend(
-    mut stream: UnixStream,
-    ranks: &Mutex<BTreeMap<u32, UnixStream>>,
-    emit: impl Fn(Event) -> bool,
-) -> Result<()> {
-    let peer = getsockopt(&stream, PeerCredentials)?;
-    if peer.uid() != geteuid().as_raw() {
-        return Ok(());
+impl Shared {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    stream.set_read_timeout(Some(IO_TIMEOUT))?;
-    stream.set_write_timeout(Some(IO_TIMEOUT))?;
-    let Some(FromRank::Hello(hello)) = frame::read(&mut stream)? else { return Ok(()) };
-    stream.set_read_timeout(None)?;
-    let rank = hello.rank;
-    let lock = || ranks.lock().unwrap_or_else(PoisonError::into_inner);
-    {
-        let mut ranks = lock();
-        if ranks.contains_key(&rank) {
-            return Ok(());
-        }
-        ranks.insert(rank, stream.try_clone()?);
-    }
-    let mut listened = emit(Event::Hello { hello, pid: peer.pid() });
-    while listened && let Ok(Some(message)) = frame::read(&mut stream) {
-        listened = emit(Event::Said { rank, message });
-    }
-    lock().remove(&rank);
-    emit(Event::Closed { rank });
-    Ok(())
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("lines", &self.lines).finish_non_exhaustive()
+    }
+}
+
+/// Gives everyone who connects a thread, until the listener is closed.
+fn take_all(socket: &Listening, shared: &Arc<Shared>) {
+    let door = Door::new(MOST_UNKNOWN);
+    loop {
+        let place = door.enter();
+        let taken = match socket.accept() {
+            None => return,
+            Some(Ok(arrival)) => {
+                let shared = shared.clone();
+                spawn("lifeline", move || visit::receive(arrival, place, &shared))
+            }
+            Some(Err(error)) => Err(error),
+        };
+        if let Err(error) = taken {
+            warn!(%error, "a connection could not be taken");
+            std::thread::sleep(REST);
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     std::thread::Builder::new().name(name.into()).stack_size(256 * 1024).spawn(run).map(drop)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::io::Write;
-    use std::sync::mpsc::channel;
-
-    use super::super::Link;
-    use super::*;
-
-    fn hello(rank: u32) -> Hello {
-        Hello { rank, world_size: 2, host: "here".into(), log: "log".into() }
-    }
-
-    #[test]
-    fn both_ends_hear_each_other_and_each_others_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lifeline");
-        let (sender, events) = channel();
-        let watch = Watch::listen(&path, sender, |event| event).unwrap();
-        let (link, mut reader) = Link::connect(&path, hello(1)).unwrap();
-        let Event::Hello { hello, pid } = events.recv().unwrap() else { panic!() };
-        assert_eq!((hello.rank, pid), (1, std::process::id() as i32));
-        link.say(&FromRank::Alive { step: 7 }).unwrap();
-        let said = Event::Said { rank: 1, message: FromRank::Alive { step: 7 } };
-        assert_eq!(events.recv().unwrap(), said);
-        watch.say_to_all(&ToRank::Drain);
-        assert_eq!(reader.hear(), Some(ToRank::Drain));
-        drop((link, reader));
-        assert_eq!(events.recv().unwrap(), Event::Closed { rank: 1 });
-    }
-
-    #[test]
-    fn strange_bytes_and_second_claims_to_a_rank_are_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lifeline");
-        let (sender, events) = channel();
-        let _watch = Watch::listen(&path, sender, |event| event).unwrap();
-        let mut stranger = UnixStream::connect(&path).unwrap();
-        stranger.write_all(&[0xff; 64]).unwrap();
-        let (_link, _reader) = Link::connect(&path, hello(0)).unwrap();
-        assert!(matches!(events.recv().unwrap(), Event::Hello { .. }));
-        let (_second, mut reader) = Link::connect(&path, hello(0)).unwrap();
-        assert_eq!(reader.hear(), None);
-    }
-}
+mod tests;

@@ -8,12 +8,13 @@ use tokio::select;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
-use super::super::SocketError;
 use super::super::framed::{FrameReader, FrameWriter};
 use super::super::message::{FromEngine, ToEngine};
 use super::inflight::{Inflight, Misfit};
 use super::{Accept, Command, Seen};
-use crate::{EngineState, IterationStats, KvEvent, Refused, Request, RequestId, output_stream};
+use crate::{
+    EngineState, IterationStats, KvEvent, Refused, Request, RequestId, SocketError, output_stream,
+};
 
 /// Items that one take may bring.
 const MOST_TAKEN: usize = 1 << 20;
@@ -136,6 +137,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 let call = self.take(Take::KvEvents { got: Vec::new(), reply });
                 self.say(&ToEngine::TakeKvEvents { call })
             }
+            Command::Abandon { reason } => Err(SocketError::Abandoned { reason }),
         }
     }
 

@@ -18,10 +18,11 @@ use tracing::{debug, warn};
 
 use super::super::framed::{FrameReader, FrameWriter};
 use super::super::message::{FromEngine, PROTOCOL, Status, ToEngine};
-use super::super::{LOOK, MOST_WORK, SocketError};
+use super::super::{LOOK, MOST_WORK};
 use super::feed::Feed;
 use crate::{
     EngineClient, EngineState, IterationStats, KvEvent, OutputStream, Refused, Request, RequestId,
+    SocketError,
 };
 
 /// How often a client is asked for a sign of life before its silence is too long.
@@ -31,7 +32,7 @@ const BEATS: u32 = 8;
 static NEXT_ID: AtomicU64 = AtomicU64::new(1 << 63);
 
 /// A client: what it asked for, what it gets, and whether it lives.
-pub(super) struct Session<R, W> {
+pub(in super::super) struct Session<R, W> {
     requests: Requests,
     reader: FrameReader<R>,
     writer: FrameWriter<W>,
@@ -81,7 +82,7 @@ where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
-    pub(super) fn new(
+    pub(in super::super) fn new(
         reader: R,
         writer: W,
         engine: Arc<dyn EngineClient>,
@@ -100,20 +101,29 @@ where
     }
 
     /// Serves the client until it leaves, or is silent for longer than `patience`, or the server's end.
-    pub(super) async fn run(mut self, patience: Duration) {
+    pub(in super::super) async fn run(mut self, patience: Duration) {
         let beat = patience / BEATS;
         match self.attend(beat).await {
             Ok(()) => debug!("a client of the engine has left"),
             Err(error) => {
                 warn!(%error, requests = self.requests.running.len(), "a client of the engine is dropped");
-                if let SocketError::BadFrame { .. } = error {
-                    let closing = FromEngine::Closing { reason: error.to_string() };
-                    if self.writer.push(&closing).is_ok() {
-                        let _ = timeout(beat, self.writer.send_all()).await;
-                    }
+                let SocketError::BadFrame { .. } = error else { return };
+                let closing = FromEngine::Closing { reason: error.to_string() };
+                if self.writer.push(&closing).is_err() {
+                    return;
                 }
             }
         }
+        let Self { requests, mut reader, mut writer, .. } = self;
+        drop(requests);
+        // A stream that is closed with something unread may lose what was sent last.
+        let _ = timeout(beat, async {
+            writer.send_all().await?;
+            writer.finish().await?;
+            reader.gone().await;
+            Ok::<_, SocketError>(())
+        })
+        .await;
     }
 
     async fn attend(&mut self, beat: Duration) -> Result<(), SocketError> {

@@ -8,6 +8,15 @@ use super::peers::RawClient;
 use super::*;
 use crate::{EngineClient, Logits, LogitsOf};
 
+both_ways! {
+    a_stream_that_nobody_reads_holds_up_no_other,
+    one_requests_logits_and_anothers_tokens_take_turns,
+    a_client_that_stops_reading_delays_no_other_and_is_dropped,
+    a_stopped_client_is_dropped_though_little_is_sent_to_it,
+    a_client_that_has_nothing_to_do_is_kept,
+    unanswered_submissions_beyond_the_bound_wait_in_the_socket,
+}
+
 /// So short a patience that a test can wait for its end, and longer than a busy machine stalls.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -16,11 +25,10 @@ fn rows(count: u32) -> Logits {
     Logits { of: LogitsOf::Context { position: 0 }, values }
 }
 
-#[tokio::test]
-async fn a_stream_that_nobody_reads_holds_up_no_other() {
+async fn a_stream_that_nobody_reads_holds_up_no_other(way: Way) {
     const STREAMS: u64 = 64;
     const TOKENS: u32 = 200;
-    let mut served = Served::start();
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut streams = Vec::new();
     let mut sinks = Vec::new();
@@ -49,10 +57,9 @@ async fn a_stream_that_nobody_reads_holds_up_no_other() {
     assert_eq!(read_all(&mut unread).await, ((0..TOKENS).collect(), true));
 }
 
-#[tokio::test]
-async fn one_requests_logits_and_anothers_tokens_take_turns() {
-    let mut served = Served::start();
-    let mut raw = RawClient::connect(&served.path()).await;
+async fn one_requests_logits_and_anothers_tokens_take_turns(way: Way) {
+    let mut served = Served::start(way);
+    let mut raw = RawClient::connect(&served).await;
     for id in [1, 2] {
         raw.submit(request(id, 100)).await;
     }
@@ -77,13 +84,14 @@ async fn one_requests_logits_and_anothers_tokens_take_turns() {
     }
     // What is on the way already: two frames in the server's buffer, less than one in the socket, and
     // what came at once with the first.
-    assert!(pieces_before_tokens <= Some(6), "{pieces_before_tokens:?} of 77");
+    // TCP's buffers hold some more.
+    let most = if way == Way::Socket { 6 } else { 60 };
+    assert!(pieces_before_tokens <= Some(most), "{pieces_before_tokens:?} of 77");
 }
 
-#[tokio::test]
-async fn a_client_that_stops_reading_delays_no_other_and_is_dropped() {
-    let mut served = Served::with_patience(SHORT);
-    let mut stopped = RawClient::connect(&served.path()).await;
+async fn a_client_that_stops_reading_delays_no_other_and_is_dropped(way: Way) {
+    let mut served = Served::with_patience(way, SHORT);
+    let mut stopped = RawClient::connect(&served).await;
     stopped.submit(request(1, 100)).await;
     let (of_stopped, flood) = soon(served.said.submitted.recv()).await.unwrap();
     flood.logits(rows(100));
@@ -107,20 +115,18 @@ async fn a_client_that_stops_reading_delays_no_other_and_is_dropped() {
     assert!(worst < SHORT, "a token took {worst:?}");
 }
 
-#[tokio::test]
-async fn a_stopped_client_is_dropped_though_little_is_sent_to_it() {
-    let mut served = Served::with_patience(SHORT);
-    let mut stopped = RawClient::connect(&served.path()).await;
+async fn a_stopped_client_is_dropped_though_little_is_sent_to_it(way: Way) {
+    let mut served = Served::with_patience(way, SHORT);
+    let mut stopped = RawClient::connect(&served).await;
     stopped.submit(request(1, 100)).await;
     let (of_stopped, _sink) = soon(served.said.submitted.recv()).await.unwrap();
     assert_eq!(soon(served.said.cancelled.recv()).await, Some(of_stopped.id));
 }
 
-#[tokio::test]
-async fn a_client_that_has_nothing_to_do_is_kept() {
-    let served = Served::with_patience(Duration::from_millis(80));
+async fn a_client_that_has_nothing_to_do_is_kept(way: Way) {
+    let served = Served::with_patience(way, Duration::from_millis(80));
     let client = served.client().await;
-    let mut raw = RawClient::connect(&served.path()).await;
+    let mut raw = RawClient::connect(&served).await;
     for _ in 0..10 {
         while !matches!(raw.hear().await, FromEngine::Ping) {}
         raw.say(&ToEngine::Pong).await;
@@ -128,9 +134,8 @@ async fn a_client_that_has_nothing_to_do_is_kept() {
     let _stream = soon(client.submit(request(1, 1))).await.unwrap();
 }
 
-#[tokio::test]
-async fn unanswered_submissions_beyond_the_bound_wait_in_the_socket() {
-    let mut served = Served::with_patience(SHORT);
+async fn unanswered_submissions_beyond_the_bound_wait_in_the_socket(way: Way) {
+    let mut served = Served::with_patience(way, SHORT);
     let client = Arc::new(served.client().await);
     served.engine.permits.forget_permits(1000);
     let mut submissions = tokio::task::JoinSet::new();

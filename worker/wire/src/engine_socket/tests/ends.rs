@@ -3,9 +3,15 @@
 use super::*;
 use crate::{EngineClient, EngineState, Refused};
 
-#[tokio::test]
-async fn a_request_that_the_engine_lost_ends_alone() {
-    let mut served = Served::start();
+both_ways! {
+    a_request_that_the_engine_lost_ends_alone,
+    the_requests_of_a_client_that_leaves_are_cancelled,
+    the_end_of_the_server_ends_streams_without_a_finish,
+    a_server_that_is_told_to_end_lets_requests_finish,
+}
+
+async fn a_request_that_the_engine_lost_ends_alone(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut lost = soon(client.submit(request(1, 4))).await.unwrap();
     let mut other = soon(client.submit(request(2, 4))).await.unwrap();
@@ -19,9 +25,8 @@ async fn a_request_that_the_engine_lost_ends_alone() {
     assert_eq!(read_all(&mut other).await, (vec![2], true));
 }
 
-#[tokio::test]
-async fn the_requests_of_a_client_that_leaves_are_cancelled() {
-    let mut served = Served::start();
+async fn the_requests_of_a_client_that_leaves_are_cancelled(way: Way) {
+    let mut served = Served::start(way);
     let (leaving, staying) = (served.client().await, served.client().await);
     let mut stream = soon(leaving.submit(request(1, 4))).await.unwrap();
     let _kept = soon(staying.submit(request(1, 4))).await.unwrap();
@@ -34,9 +39,8 @@ async fn the_requests_of_a_client_that_leaves_are_cancelled() {
     assert!(served.said.cancelled.is_empty());
 }
 
-#[tokio::test]
-async fn the_end_of_the_server_ends_streams_without_a_finish() {
-    let mut served = Served::start();
+async fn the_end_of_the_server_ends_streams_without_a_finish(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut stream = soon(client.submit(request(1, 4))).await.unwrap();
     let (got, sink) = soon(served.said.submitted.recv()).await.unwrap();
@@ -54,13 +58,12 @@ async fn the_end_of_the_server_ends_streams_without_a_finish() {
     assert!(soon(client.take_iterations()).await.is_empty());
 }
 
-#[tokio::test]
-async fn a_server_that_is_told_to_end_lets_requests_finish() {
-    let mut served = Served::start();
+async fn a_server_that_is_told_to_end_lets_requests_finish(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut stream = soon(client.submit(request(1, 4))).await.unwrap();
     let (_, sink) = soon(served.said.submitted.recv()).await.unwrap();
-    served.end.take().unwrap().send(()).unwrap();
+    served.end();
     until(|| client.state() == EngineState::Draining).await;
     assert!(!served.path().exists());
     let refused = soon(client.submit(request(2, 4))).await.unwrap_err();

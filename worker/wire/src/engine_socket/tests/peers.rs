@@ -8,26 +8,30 @@ use std::path::Path;
 use std::process::Command;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::super::framed::{FrameReader, FrameWriter};
 use super::super::message::{FromEngine, ToEngine};
 use super::*;
 use crate::EngineClient;
+use crate::line::{AsyncReader, AsyncWriter};
+
+both_ways! {
+    a_bad_frame_ends_its_connection_and_no_other,
+    every_damaged_frame_is_survived,
+}
 
 /// Tells a child process of a test where to connect.
 const CHILD_SOCKET: &str = "SHARDRUN_TEST_SOCKET";
 
 /// A client that the test plays.
 pub(super) struct RawClient {
-    reader: FrameReader<OwnedReadHalf>,
-    writer: FrameWriter<OwnedWriteHalf>,
+    reader: FrameReader<AsyncReader>,
+    writer: FrameWriter<AsyncWriter>,
 }
 
 impl RawClient {
-    pub(super) async fn connect(path: &Path) -> Self {
-        let (reader, writer) = UnixStream::connect(path).await.unwrap().into_split();
+    pub(super) async fn connect(served: &Served) -> Self {
+        let (reader, writer) = served.halves().await;
         Self { reader: FrameReader::new(reader), writer: FrameWriter::new(writer) }
     }
 
@@ -46,11 +50,11 @@ impl RawClient {
 }
 
 /// What the server says last to a client that sends these bytes and ends.
-async fn last_words(path: &Path, bytes: &[u8]) -> Option<String> {
-    let (reader, mut writer) = UnixStream::connect(path).await.unwrap().into_split();
+async fn last_words(served: &Served, bytes: &[u8]) -> Option<String> {
+    let (reader, mut writer) = served.halves().await;
     // The server may have closed before it has read all.
     let _ = writer.write_all(bytes).await;
-    drop(writer);
+    let _ = writer.shutdown().await;
     let mut reader = FrameReader::new(reader);
     while let Some(message) = soon(reader.next()).await.unwrap() {
         if let FromEngine::Closing { reason } = message {
@@ -66,41 +70,38 @@ fn frame(message: &ToEngine<'_>) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test]
-async fn a_bad_frame_ends_its_connection_and_no_other() {
-    let mut served = Served::start();
+async fn a_bad_frame_ends_its_connection_and_no_other(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut stream = soon(client.submit(request(1, 4))).await.unwrap();
     let (_, sink) = soon(served.said.submitted.recv()).await.unwrap();
 
-    let path = served.path();
-    let reason = last_words(&path, &[0xff; 64]).await.unwrap();
+    let reason = last_words(&served, &[0xff; 64]).await.unwrap();
     assert_eq!(reason, "bad frame: a message of 4294967295 bytes: at most 8388608 are allowed");
-    let reason = last_words(&path, &[3, 0, 0, 0, 0xff, 0xff, 0xff]).await.unwrap();
+    let reason = last_words(&served, &[3, 0, 0, 0, 0xff, 0xff, 0xff]).await.unwrap();
     assert!(reason.starts_with("bad frame: a message of 3 bytes can't be read: "), "{reason}");
     let mut long = frame(&ToEngine::Pong);
     long[0] += 2;
     long.extend([0, 0]);
-    let reason = last_words(&path, &long).await.unwrap();
+    let reason = last_words(&served, &long).await.unwrap();
     assert_eq!(reason, "bad frame: a message of 3 bytes has 2 bytes too many");
     // A request whose prompt claims 2^32 - 1 tokens.
-    let reason = last_words(&path, &[8, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]).await;
+    let reason = last_words(&served, &[8, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]).await;
     assert!(reason.unwrap().starts_with("bad frame: a message of 8 bytes can't be read: "));
     let submit = frame(&ToEngine::Submit(Cow::Owned(request(1, 4))));
-    let reason = last_words(&path, &submit[..submit.len() - 1]).await.unwrap();
+    let reason = last_words(&served, &submit[..submit.len() - 1]).await.unwrap();
     assert_eq!(reason, "bad frame: the stream ended within it");
-    let reason = last_words(&path, &[submit.clone(), submit].concat()).await.unwrap();
+    let reason = last_words(&served, &[submit.clone(), submit].concat()).await.unwrap();
     assert_eq!(reason, "bad frame: request 1 is submitted again before its end");
-    assert_eq!(last_words(&path, &[]).await, None);
+    assert_eq!(last_words(&served, &[]).await, None);
 
     push(&sink, [1]);
     finish(&sink);
     assert_eq!(read_all(&mut stream).await, (vec![1], true));
 }
 
-#[tokio::test]
-async fn every_damaged_frame_is_survived() {
-    let served = Served::start();
+async fn every_damaged_frame_is_survived(way: Way) {
+    let served = Served::start(way);
     let mut asked = request(1, 4);
     asked.stop_words = vec![vec![1, 2], vec![3]];
     asked.cache_salt = Some("salt".into());
@@ -109,7 +110,7 @@ async fn every_damaged_frame_is_survived() {
         for damage in [0x01, 0x80, 0xff] {
             let mut damaged = whole.clone();
             damaged[at] ^= damage;
-            last_words(&served.path(), &damaged).await;
+            last_words(&served, &damaged).await;
         }
     }
     let _stream = soon(served.client().await.submit(request(1, 4))).await.unwrap();
@@ -156,7 +157,7 @@ async fn another_users_process_is_not_spoken_to() {
         eprintln!("skipped: only root can run a process as another user");
         return;
     }
-    let served = Served::start();
+    let served = Served::start(Way::Socket);
     let allow = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };

@@ -10,9 +10,21 @@ use crate::{
     RequestStage, RequestStats, Resumed, Search, StoredBlock, Wanted,
 };
 
-#[tokio::test]
-async fn a_request_arrives_as_it_was_and_its_outputs_come_in_order() {
-    let mut served = Served::start();
+both_ways! {
+    a_request_arrives_as_it_was_and_its_outputs_come_in_order,
+    many_tokens_at_once_come_in_several_frames,
+    refusals_come_back_as_they_are,
+    what_can_not_be_sent_is_refused_by_the_client,
+    clients_with_equal_ids_do_not_meet,
+    a_cancel_before_the_engine_has_answered_is_kept,
+    a_submission_that_nobody_waits_for_is_cancelled,
+    a_request_goes_on_where_an_earlier_engine_ended,
+    what_the_engine_is_like_reaches_clients,
+    statistics_and_events_come_back_as_they_are,
+}
+
+async fn a_request_arrives_as_it_was_and_its_outputs_come_in_order(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut asked = request(7, 10);
     asked.search = Search::Sample { sequences: 2 };
@@ -60,9 +72,8 @@ async fn a_request_arrives_as_it_was_and_its_outputs_come_in_order() {
     assert!(stream.is_finished());
 }
 
-#[tokio::test]
-async fn many_tokens_at_once_come_in_several_frames() {
-    let mut served = Served::start();
+async fn many_tokens_at_once_come_in_several_frames(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut stream = soon(client.submit(request(1, 50_000))).await.unwrap();
     let (_, sink) = soon(served.said.submitted.recv()).await.unwrap();
@@ -71,9 +82,8 @@ async fn many_tokens_at_once_come_in_several_frames() {
     assert_eq!(read_all(&mut stream).await, ((0..50_000).collect(), true));
 }
 
-#[tokio::test]
-async fn refusals_come_back_as_they_are() {
-    let served = Served::start();
+async fn refusals_come_back_as_they_are(way: Way) {
+    let served = Served::start(way);
     let client = served.client().await;
     for refused in [
         Refused::QueueFull { limit: 3 },
@@ -88,9 +98,8 @@ async fn refusals_come_back_as_they_are() {
     let _stream = soon(client.submit(request(1, 1))).await.unwrap();
 }
 
-#[tokio::test]
-async fn what_can_not_be_sent_is_refused_by_the_client() {
-    let served = Served::start();
+async fn what_can_not_be_sent_is_refused_by_the_client(way: Way) {
+    let served = Served::start(way);
     let client = served.client().await;
     let mut long = request(1, 1);
     long.guide = Some(Guide::Grammar("x".repeat(9 << 20)));
@@ -101,9 +110,8 @@ async fn what_can_not_be_sent_is_refused_by_the_client() {
     assert_eq!(refused, "id is 1: a request of this id runs already");
 }
 
-#[tokio::test]
-async fn clients_with_equal_ids_do_not_meet() {
-    let mut served = Served::start();
+async fn clients_with_equal_ids_do_not_meet(way: Way) {
+    let mut served = Served::start(way);
     let (one, two) = (served.client().await, served.client().await);
     let mut of_one = soon(one.submit(request(5, 4))).await.unwrap();
     let mut of_two = soon(two.submit(request(5, 4))).await.unwrap();
@@ -120,9 +128,8 @@ async fn clients_with_equal_ids_do_not_meet() {
     assert_eq!(soon(served.said.cancelled.recv()).await, Some(first.id));
 }
 
-#[tokio::test]
-async fn a_cancel_before_the_engine_has_answered_is_kept() {
-    let mut served = Served::start();
+async fn a_cancel_before_the_engine_has_answered_is_kept(way: Way) {
+    let mut served = Served::start(way);
     let client = Arc::new(served.client().await);
     served.engine.permits.forget_permits(1000);
     let submitter = client.clone();
@@ -138,9 +145,8 @@ async fn a_cancel_before_the_engine_has_answered_is_kept() {
     assert_eq!(soon(served.said.cancelled.recv()).await, Some(got.id));
 }
 
-#[tokio::test]
-async fn a_submission_that_nobody_waits_for_is_cancelled() {
-    let mut served = Served::start();
+async fn a_submission_that_nobody_waits_for_is_cancelled(way: Way) {
+    let mut served = Served::start(way);
     let client = Arc::new(served.client().await);
     served.engine.permits.forget_permits(1000);
     let submitter = client.clone();
@@ -160,9 +166,8 @@ async fn a_submission_that_nobody_waits_for_is_cancelled() {
     assert_eq!(soon(stream.next()).await, Some(tokens(0, &[9])));
 }
 
-#[tokio::test]
-async fn a_request_goes_on_where_an_earlier_engine_ended() {
-    let mut served = Served::start();
+async fn a_request_goes_on_where_an_earlier_engine_ended(way: Way) {
+    let mut served = Served::start(way);
     let client = served.client().await;
     let mut resumed = request(1, 10);
     resumed.search = Search::Sample { sequences: 2 };
@@ -182,9 +187,8 @@ async fn a_request_goes_on_where_an_earlier_engine_ended() {
     assert_eq!(soon(stream.next()).await, None);
 }
 
-#[tokio::test]
-async fn what_the_engine_is_like_reaches_clients() {
-    let served = Served::start();
+async fn what_the_engine_is_like_reaches_clients(way: Way) {
+    let served = Served::start(way);
     *served.engine.limits.lock().unwrap() = None;
     *served.engine.state.lock().unwrap() = EngineState::Loading;
     let client = served.client().await;
@@ -196,9 +200,8 @@ async fn what_the_engine_is_like_reaches_clients() {
     until(|| client.state() == EngineState::Draining).await;
 }
 
-#[tokio::test]
-async fn statistics_and_events_come_back_as_they_are() {
-    let served = Served::start();
+async fn statistics_and_events_come_back_as_they_are(way: Way) {
+    let served = Served::start(way);
     let client = served.client().await;
     let plain = IterationStats {
         timestamp: "11-22-2026 16:00:00.000001".into(),

@@ -1,0 +1,117 @@
+//! Spawns that MPI refuses are errors that say what was refused.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use shardrun_tests::{Role, program, until};
+
+use super::{BACK, END, Spawner, endless, hit, one_of_each};
+
+/// What `shardrun-spawn` says to these arguments.
+fn spawn(arguments: &[&str]) -> anyhow::Result<Output> {
+    let folder = tempfile::tempdir()?;
+    let output = Command::new(program("shardrun-spawn")?)
+        .args(arguments)
+        .env("OMPI_MCA_orte_tmpdir_base", folder.path())
+        .env("OMPI_MCA_rmaps_base_oversubscribe", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .output()?;
+    Ok(output)
+}
+
+/// Expects that it ends by itself, with MPI's refusal.
+fn expect_refusal(arguments: &[&str], sentence: &str) -> anyhow::Result<()> {
+    let output = spawn(arguments)?;
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{}: {printed}", output.status);
+    let said = printed.lines().find(|line| line.starts_with("shardrun-spawn: "));
+    let said = said.with_context(|| format!("nothing is said: {printed}"))?;
+    ensure!(said.contains(sentence), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_program_that_is_not_there() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let text = folder.path().join("text");
+    std::fs::write(&text, "no program")?;
+    for program in ["/nowhere/shardrun-worker", &text.display().to_string()] {
+        let sentence = format!("cannot spawn 2 of {program}: it is no program on this node");
+        expect_refusal(&["--ranks", "2", "--", program], &sentence)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_that_is_not_there() -> anyhow::Result<()> {
+    let worker = program("shardrun-worker")?.display().to_string();
+    let hosts = "no-such-node.invalid:2";
+    expect_refusal(
+        &["--ranks", "2", "--hosts", hosts, "--", &worker],
+        &format!("MPI refuses to spawn 2 of {worker} on {hosts}: MPI_ERR_SPAWN"),
+    )
+}
+
+/// A deployment on a node that is not there ends nothing but its instances, which are given up.
+#[test]
+fn a_deployment_on_a_node_that_is_not_there() -> anyhow::Result<()> {
+    let Some(setup) = one_of_each(Spawner::CommSpawn)? else { return Ok(()) };
+    let deployment = setup
+        .set("launch.hosts", vec!["no-such-node.invalid:3"])
+        .set("launch.interface", "lo")
+        .set("supervision.max_restarts", 1)
+        .serve()?;
+    until("both to be given up", BACK, || {
+        let Ok(state) = deployment.state() else { return Ok(false) };
+        let instances = state["instances"].as_array().cloned().unwrap_or_default();
+        Ok(instances.len() == 2 && instances.iter().all(|one| one["state"] == "given up"))
+    })?;
+    let printed = deployment.stderr();
+    for (instance, ranks) in [("alpha.0", 2), ("beta.0", 1)] {
+        let ended = format!("{instance}: shardrun-spawn exited with code 1 before any rank");
+        let refused = format!("on no-such-node.invalid:{ranks}: MPI_ERR_SPAWN: could not spawn");
+        ensure!(printed.contains(&ended) && printed.contains(&refused), "{printed}");
+    }
+    ensure!(deployment.stdout().is_empty(), "it never was ready: {}", deployment.stdout());
+    deployment.signal(Role::Launcher, SIGTERM)?;
+    deployment.wait_until_gone(END)?;
+    let status = deployment.wait(Duration::from_secs(1))?;
+    ensure!(status.code() == Some(1), "{status}");
+    Ok(())
+}
+
+/// A worker that is removed while it runs: the instance can't come back, and says why.
+fn a_worker_that_goes_away(spawner: Spawner) -> anyhow::Result<()> {
+    let Some(setup) = one_of_each(spawner)? else { return Ok(()) };
+    let worker = setup.folder().join("shardrun-worker");
+    std::os::unix::fs::symlink(program("shardrun-worker")?, &worker)?;
+    let deployment = setup
+        .variable("SHARDRUN_WORKER", worker.display().to_string())
+        .set("supervision.max_restarts", 2)
+        .serve()?;
+    let client = deployment.client()?;
+    std::fs::remove_file(&worker)?;
+    hit(&deployment, 0, Role::Rank(1), SIGKILL)?;
+    until("the instance to be given up", BACK, || {
+        Ok(deployment.state()?["instances"][0]["state"] == "given up")
+    })?;
+    let printed = deployment.stderr();
+    ensure!(printed.contains(&worker.display().to_string()), "{printed}");
+    let reply = client.post("/v2/models/alpha/generate", endless("Hello", 4).to_string())?;
+    ensure!(reply.status == 503 && reply.error()? == "the engine has ended", "{reply:?}");
+    client.answer("beta", &endless("Hello", 4))?;
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_goes_away_by_step() -> anyhow::Result<()> {
+    a_worker_that_goes_away(Spawner::Step)
+}
+
+#[test]
+fn a_worker_that_goes_away_by_comm_spawn() -> anyhow::Result<()> {
+    a_worker_that_goes_away(Spawner::CommSpawn)
+}

@@ -1,0 +1,73 @@
+//! The end of a job: cancelled, drained before its time limit, and started again after it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use serde_json::json;
+use shardrun_tests::slurm::User;
+use shardrun_tests::until;
+
+use super::site::{LONG, Site, answers};
+
+/// The time limit is a minute, the least that Slurm takes: the drain begins some seconds after the start.
+#[test]
+fn before_the_time_limit_it_drains_and_goes_back_to_the_queue() -> anyhow::Result<()> {
+    let Some(site) = Site::new(1)? else { return Ok(()) };
+    let file = site.file(
+        User::Ada,
+        &[("slurm.drain_before_s", json!(48)), ("slurm.at_time_limit", json!("requeue"))],
+    )?;
+    // As a script of `shardrun submit` does, every start goes on with the same run.
+    let script = format!(
+        "for run in runs/*; do [ -d $run ] && exec shardrun serve --run-dir $run; done\n\
+         exec shardrun serve {}",
+        file.display()
+    );
+    let options = ["--time=1", "--requeue", "--cpus-per-task=2"];
+    let began = Instant::now();
+    let batch = site.job(User::Ada, &options, &script)?;
+    let client = batch.client()?;
+    let run = batch.run_dir()?;
+    let request = json!({"text_input": "Once", "max_tokens": 1500, "end_id": -1});
+    let mut events = client.stream(&request)?;
+    events.next_text()?;
+    batch.says("the time limit is near: running requests may finish", 1, LONG)?;
+    println!("the time limit was near after {:.2?}", began.elapsed());
+    // What runs goes on for a while; what is new is refused.
+    ensure!(events.next_text()?.is_some(), "the stream goes on");
+    let short = json!({"text_input": "Once", "max_tokens": 1}).to_string();
+    until("new requests to be refused", LONG, || {
+        let reply = client.post("/v2/models/ensemble/generate", &short)?;
+        Ok(reply.status == 503 && reply.error()? == "the server is shutting down")
+    })?;
+    drop(events);
+    batch.says("goes back to the queue", 1, LONG)?;
+    site.nothing_left()?;
+    let client = batch.client_of_start(2)?;
+    println!("it served again after {:.2?}", began.elapsed());
+    answers(&client, "ensemble")?;
+    let job = site.cluster.job(batch.id)?;
+    ensure!(job.field("Restarts") == "1", "{job:?}");
+    ensure!(batch.run_dir()? == run, "it is another run");
+    batch.cancel()
+}
+
+#[test]
+fn cancelled_it_ends_everywhere_within_seconds() -> anyhow::Result<()> {
+    let Some(site) = Site::new(3)? else { return Ok(()) };
+    let batch =
+        site.serve(&["--nodes=3", "--ntasks-per-node=1"], &[("model.tp_size", json!(3))])?;
+    // While it loads, and once it serves.
+    batch.says("starting 3 ranks", 1, LONG)?;
+    batch.cancel()?;
+    let batch =
+        site.serve(&["--nodes=3", "--ntasks-per-node=1"], &[("model.tp_size", json!(3))])?;
+    let client = batch.client()?;
+    let mut events =
+        client.stream(&json!({"text_input": "Once", "max_tokens": 2000, "end_id": -1}))?;
+    events.next_text()?;
+    let began = Instant::now();
+    batch.cancel()?;
+    ensure!(began.elapsed() < Duration::from_secs(30), "it took {:.2?}", began.elapsed());
+    Ok(())
+}

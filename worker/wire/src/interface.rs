@@ -1,0 +1,170 @@
+//! Which of a machine's addresses other nodes reach it at.
+
+use std::net::{IpAddr, ToSocketAddrs as _};
+
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use thiserror::Error;
+
+/// Why no address can be given to other nodes.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InterfaceError {
+    /// The machine has nothing of this name or address.
+    #[error("launch.interface is {wanted:?}; this machine ({host}) has {have}")]
+    Unknown {
+        /// What was asked for.
+        wanted: String,
+        /// This machine.
+        host: String,
+        /// What it has instead.
+        have: String,
+    },
+    /// All that is up is loopback.
+    #[error(
+        "no network interface of {host} is up but loopback, which other nodes don't reach; if all \
+         of them are on this machine, name it: launch.interface = \"lo\""
+    )]
+    OnlyLoopback {
+        /// This machine.
+        host: String,
+    },
+    /// The system does not tell.
+    #[error("cannot list the network interfaces of {host}: {reason}")]
+    Unlisted {
+        /// This machine.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An address of an interface that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Own {
+    interface: String,
+    address: IpAddr,
+}
+
+/// The address of this machine, called `host`, that other nodes reach: that of the interface that is
+/// `wanted`, or that address itself; otherwise the one that the host's name stands for, or the first
+/// one, loopback excepted.
+///
+/// # Errors
+/// [`InterfaceError`] if there is none.
+pub fn own_address(wanted: Option<&str>, host: &str) -> Result<IpAddr, InterfaceError> {
+    let unlisted = |error: nix::Error| InterfaceError::Unlisted {
+        host: host.into(),
+        reason: error.to_string(),
+    };
+    let up = getifaddrs().map_err(unlisted)?.filter(|it| it.flags.contains(InterfaceFlags::IFF_UP));
+    let own = up.filter_map(|it| {
+        let address = it.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let v6 = || address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
+        Some(Own { interface: it.interface_name, address: v4.or_else(v6)? })
+    });
+    let own: Vec<_> = own.filter(|own| !is_link_local(own.address)).collect();
+    let named = match wanted {
+        Some(_) => Vec::new(),
+        // A name that nobody resolves says nothing.
+        None => (host, 0)
+            .to_socket_addrs()
+            .map(|all| all.map(|it| it.ip()).collect())
+            .unwrap_or_default(),
+    };
+    choose(&own, wanted, host, &named)
+}
+
+/// Picks one of `own`; `named` is what the host's name stands for.
+fn choose(
+    own: &[Own],
+    wanted: Option<&str>,
+    host: &str,
+    named: &[IpAddr],
+) -> Result<IpAddr, InterfaceError> {
+    // The older kind first: networks of clusters have it.
+    let first = |fits: &dyn Fn(&Own) -> bool| {
+        let fitting = || own.iter().filter(|own| fits(own)).map(|own| own.address);
+        fitting().find(IpAddr::is_ipv4).or_else(|| fitting().next())
+    };
+    if let Some(wanted) = wanted {
+        let address: Option<IpAddr> = wanted.parse().ok();
+        let found = first(&|own| own.interface == wanted || Some(own.address) == address);
+        return found.ok_or_else(|| {
+            let have: Vec<_> =
+                own.iter().map(|own| format!("{} ({})", own.interface, own.address)).collect();
+            InterfaceError::Unknown {
+                wanted: wanted.into(),
+                host: host.into(),
+                have: have.join(", "),
+            }
+        });
+    }
+    first(&|own| !own.address.is_loopback() && named.contains(&own.address))
+        .or_else(|| first(&|own| !own.address.is_loopback()))
+        .ok_or_else(|| InterfaceError::OnlyLoopback { host: host.into() })
+}
+
+/// Such an address means something on its own link only.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn own(list: &[(&str, &str)]) -> Vec<Own> {
+        let own = |(interface, address): &(&str, &str)| Own {
+            interface: (*interface).into(),
+            address: address.parse().unwrap(),
+        };
+        list.iter().map(own).collect()
+    }
+
+    fn chosen(wanted: Option<&str>, named: &[&str]) -> String {
+        let own = own(&[
+            ("lo", "127.0.0.1"),
+            ("eth0", "fd00::5"),
+            ("eth0", "10.0.0.5"),
+            ("ib0", "10.1.0.5"),
+        ]);
+        let named: Vec<_> = named.iter().map(|address| address.parse().unwrap()).collect();
+        match choose(&own, wanted, "n5", &named) {
+            Ok(address) => address.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_is_named_counts_most() {
+        assert_eq!(chosen(Some("ib0"), &[]), "10.1.0.5");
+        assert_eq!(chosen(Some("eth0"), &[]), "10.0.0.5");
+        assert_eq!(chosen(Some("fd00::5"), &[]), "fd00::5");
+        assert_eq!(chosen(Some("lo"), &[]), "127.0.0.1");
+        assert_eq!(
+            chosen(Some("eth9"), &[]),
+            "launch.interface is \"eth9\"; this machine (n5) has lo (127.0.0.1), eth0 (fd00::5), \
+             eth0 (10.0.0.5), ib0 (10.1.0.5)"
+        );
+    }
+
+    #[test]
+    fn otherwise_the_hosts_name_and_then_the_first() {
+        assert_eq!(chosen(None, &["10.1.0.5"]), "10.1.0.5");
+        assert_eq!(chosen(None, &["127.0.1.1"]), "10.0.0.5");
+        assert_eq!(chosen(None, &["192.0.2.1"]), "10.0.0.5");
+        let loopback = own(&[("lo", "127.0.0.1")]);
+        let error = choose(&loopback, None, "n5", &["127.0.0.1".parse().unwrap()]).unwrap_err();
+        assert_eq!(error, InterfaceError::OnlyLoopback { host: "n5".into() });
+    }
+
+    #[test]
+    fn this_machine_has_loopback() {
+        assert!(own_address(Some("127.0.0.1"), "here").unwrap().is_loopback());
+    }
+}
