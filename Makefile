@@ -53,7 +53,7 @@ bench-setup:
 	CMAKE_ARGS="-DGGML_NATIVE=ON" $(PEER)/bin/python -m pip install -q llama-cpp-python==0.3.36
 
 build: setup
-	cargo build --release --locked --package shardrun --package shardrun-worker
+	cargo build --release --locked --package shardrun --package shardrun-spawn --package shardrun-worker
 
 model: build
 	@$(BIN)/shardrun fetch $(CONFIG) >/dev/null

@@ -170,6 +170,8 @@ impl Life {
     /// This rank ends as it should.
     pub(crate) fn end(&self) {
         ENDING.store(true, Ordering::Release);
+        // Who hears goodbye may end what started this rank, and this rank with it.
+        exit::remove_names();
         if let Some(link) = &self.link {
             let _ = link.end(&FromRank::Goodbye);
         }

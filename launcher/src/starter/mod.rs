@@ -175,13 +175,9 @@ impl Starter {
             }
         }
         if let Some(scratch) = scratch {
-            // Of the same run, and gone with it, even when the starter is killed. On other nodes it is
-            // left to daemons, which outlive the starter.
-            let names = match self.slots {
-                Some(_) => ["OMPI_MCA_orte_tmpdir_base", "PRTE_MCA_prte_tmpdir_base"],
-                None => ["OMPI_MCA_orte_local_tmpdir_base", "PRTE_MCA_prte_local_tmpdir_base"],
-            };
-            for name in names {
+            // Of the same run, and gone with it, even when starter or daemons are killed. Each node has a
+            // folder of its own there.
+            for name in ["OMPI_MCA_orte_tmpdir_base", "PRTE_MCA_prte_tmpdir_base"] {
                 command.set.push((name.into(), scratch.clone().into()));
             }
         }

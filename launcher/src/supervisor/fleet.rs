@@ -157,6 +157,8 @@ pub(crate) struct Fleet {
     config: FleetConfig,
     aim: Aim,
     kept: BTreeMap<u32, Kept>,
+    /// Whether any instance ever has.
+    has_served: bool,
     pulse: Pulse,
 }
 
@@ -168,7 +170,8 @@ impl Fleet {
         now: Instant,
     ) -> Self {
         let pulse = Pulse::new(config.heartbeat_timeout);
-        let mut fleet = Self { config, aim: Aim::Serve, kept: BTreeMap::new(), pulse };
+        let mut fleet =
+            Self { config, aim: Aim::Serve, kept: BTreeMap::new(), has_served: false, pulse };
         for (number, (model, name)) in instances.into_iter().enumerate() {
             fleet.keep(number as u32, model, name, now);
         }
@@ -256,6 +259,11 @@ impl Fleet {
         }
     }
 
+    /// Whether lost instances are started again.
+    pub(crate) fn recovers(&self) -> bool {
+        self.config.restarts.is_some()
+    }
+
     /// How each instance is doing.
     pub(crate) fn states(&self) -> Vec<InstanceState> {
         let state = |(&instance, kept): (&u32, &Kept)| InstanceState {
@@ -328,6 +336,7 @@ impl Fleet {
         for action in actions {
             if let Action::Serving { .. } = action {
                 kept.restarts.serving(now);
+                self.has_served = true;
             }
             orders.push(match action {
                 Action::Print(text) => Order::Print(text),
@@ -373,8 +382,13 @@ impl Fleet {
 
     fn on_stop(&mut self, why: &str, time_limit: bool, now: Instant) -> Vec<Order> {
         let ready = |kept: &Kept| matches!(&kept.state, State::Running(running) if running.stage() == Stage::Serving);
+        // Requests of an instance that is just being started again are to finish, too.
+        let serving = match self.config.restarts {
+            Some(_) => self.has_served,
+            None => self.kept.values().any(ready),
+        };
         match self.aim {
-            Aim::Serve if self.kept.values().any(ready) => {
+            Aim::Serve if serving => {
                 let mut orders = vec![Order::Print(format!(
                     "{why}: running requests may finish within {:?}, new ones are refused; once more \
                      stops at once",

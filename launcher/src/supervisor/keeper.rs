@@ -216,6 +216,10 @@ impl Keeper {
                 eprintln!("{ended}\nstarting it again in {after:.1?}");
                 None
             }
+            (Some(ended), None) if self.fleet.recovers() => {
+                eprintln!("{ended}\nit is not started again (supervision.max_restarts)");
+                Some(ended)
+            }
             (ended, _) => ended,
         }
     }

@@ -78,7 +78,8 @@ impl Blow {
         let thousandths = random.between(from, to) as usize;
         let accepted = match moment {
             Moment::Prefill => random.between(0, STREAMS as u64) as usize,
-            _ => STREAMS,
+            // An instance that was just started takes its streams later than the other answers them.
+            _ => 0,
         };
         let model = INSTANCES[instance as usize];
         let streams = asked().iter().filter(|asked| asked.model == model).count();
@@ -125,7 +126,7 @@ impl Drill {
         let generated_before = generated(&self.client, model)?;
         let playing = Playing::begin(&self.client, &asked());
         playing.until_come(accepted, model, pieces)?;
-        let at = Instant::now();
+        let (at, running) = (Instant::now(), playing.running());
         kill(Pid::from_raw(pid), signal)?;
         let played = playing.finish()?;
         let whole = at.elapsed();
@@ -149,9 +150,9 @@ impl Drill {
             |counted: &Counted| if model == "alpha" { counted.beta } else { counted.alpha };
         let resubmitted = died(&after).resubmitted - died(&before).resubmitted;
         println!(
-            "{:10} {signal} of {role:?} of {model} ({instance}) after {accepted} streams and {pieces} pieces ({moment:?}): \
-             {resubmitted} streams moved, longest pause {:.2?}, of the other model {:.2?}; streams \
-             ended after {whole:.1?}, started again after {back:.1?}",
+            "{:10} {signal} of {role:?} of {model} ({instance}) at {moment:?}, {accepted} streams \
+             and {pieces} pieces: {running} streams ran, {resubmitted} moved, longest pause \
+             {:.2?}, of the other model {:.2?}; all ended after {whole:.1?}, ready after {back:.1?}",
             self.spawner.key(),
             pause(model),
             pause(other),

@@ -110,8 +110,13 @@ impl Playing {
         Ok(())
     }
 
+    /// How many have not come to their ends.
+    pub(super) fn running(&self) -> usize {
+        self.readers.iter().filter(|reader| !reader.is_finished()).count()
+    }
+
     fn is_over(&self) -> bool {
-        self.readers.iter().all(JoinHandle::is_finished)
+        self.running() == 0
     }
 
     /// Each stream's end; an error is the client's, whose stream was cut or ended with one.

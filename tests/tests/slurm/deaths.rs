@@ -5,31 +5,36 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use shardrun_tests::Client;
 
 use super::orchestrated::two_models;
-use super::site::{Batch, LONG, SILENCE_MS, Site, answers};
+use super::site::{Batch, LONG, SILENCE_MS, Site, Slurm, answers};
 
 /// From a death to the next token: the instance starts and loads again, on a machine that does all nodes'
 /// work.
 const BACK: Duration = Duration::from_secs(25);
 
+/// Tokens of a stream: it lasts for seconds.
+const TOKENS: usize = 32;
+
 fn request() -> Value {
-    json!({"text_input": "Once upon a time", "max_tokens": 50, "end_id": -1})
+    json!({"text_input": "Once upon a time", "max_tokens": TOKENS, "end_id": -1,
+        "exclude_input_in_output": true})
 }
 
-/// Streams from model `a` while `event` happens; expects the text of an undisturbed stream, and gives the
-/// time from the event to the first token after the pause.
+/// Streams from model `a` while `event` happens, and expects the text `whole` of an undisturbed stream. Says
+/// how long after the event the first token came that was waited for.
 fn survives(
-    client: &Client,
+    (client, whole): (&Client, &str),
     what: &str,
     event: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let whole = client.stream(&request())?.rest()?;
     let mut events = client.stream(&request())?;
     let mut texts = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..6 {
         texts.push(events.next_text()?.context("a stream has begun")?);
     }
     let hit = Instant::now();
@@ -44,15 +49,7 @@ fn survives(
     let pause = longest.1;
     println!("{what}: the next token after {pause:.2?}");
     ensure!(pause < BACK, "the pause was {pause:.2?}");
-    ensure!(texts.concat() == whole.concat(), "{what}: {texts:?} is not {whole:?}");
-    Ok(())
-}
-
-fn kill_by_name(batch: &Batch<'_>, node: usize, program: &str, last: bool) -> anyhow::Result<()> {
-    let pids = batch.site.cluster.node(node)?.pids(program);
-    let pid = if last { pids.last() } else { pids.first() };
-    let pid = *pid.with_context(|| format!("no {program} on node {node}"))?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
+    ensure!(texts.concat() == whole, "{what}: {texts:?} is not {whole:?}");
     Ok(())
 }
 
@@ -72,25 +69,25 @@ fn deaths(spawner: &str, starter: &str) -> anyhow::Result<()> {
     let Some(site) = Site::new(2)? else { return Ok(()) };
     let batch = two_models(&site, spawner, &[])?;
     let client = batch.client()?;
+    let whole = client.generate(&request())?;
 
     let killed = batch.rank(0, 2)?;
-    survives(&client, &format!("{spawner}, a rank of another node killed"), || {
+    survives((&client, &whole), &format!("{spawner}, a rank of another node killed"), || {
         site.signal(killed.node, "KILL", killed.pid)
     })?;
     let said = batch.said();
     let died = format!("a.0: rank 2 on n2 (pid {})", killed.pid);
     ensure!(said.matches(&died).count() == 1, "not one {died:?}:\n{said}");
 
-    survives(&client, &format!("{spawner}, {starter} killed"), || {
-        let pid = nix::unistd::Pid::from_raw(starter_of_a(&site, starter)?);
-        Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)?)
+    survives((&client, &whole), &format!("{spawner}, {starter} killed"), || {
+        Ok(kill(Pid::from_raw(starter_of_a(&site, starter)?), Signal::SIGKILL)?)
     })?;
     let by_signal = format!("a.0: {starter} was killed by signal 9 (SIGKILL)");
     ensure!(batch.said().contains(&by_signal), "no {by_signal:?}:\n{}", batch.said());
 
     batch.says("starting it again", 2, LONG)?;
     let frozen = batch.rank(0, 2)?;
-    survives(&client, &format!("{spawner}, a rank of another node frozen"), || {
+    survives((&client, &whole), &format!("{spawner}, a rank of another node frozen"), || {
         site.signal(frozen.node, "STOP", frozen.pid)
     })?;
     let said = batch.said();
@@ -104,7 +101,9 @@ fn deaths(spawner: &str, starter: &str) -> anyhow::Result<()> {
 
     // The batch script, which is the supervisor: everything ends.
     let began = Instant::now();
-    kill_by_name(&batch, 1, "shardrun", false)?;
+    let supervisors = site.cluster.node(1)?.pids("shardrun");
+    let supervisor = *supervisors.first().context("the supervisor is on node 1")?;
+    kill(Pid::from_raw(supervisor), Signal::SIGKILL)?;
     batch.end()?;
     site.nothing_left()?;
     println!("{spawner}, the batch script killed: all gone after {:.2?}", began.elapsed());
@@ -126,7 +125,8 @@ fn a_node_cut_off_comes_back() -> anyhow::Result<()> {
     let Some(site) = Site::new(2)? else { return Ok(()) };
     let batch = two_models(&site, "step", &[])?;
     let client = batch.client()?;
-    survives(&client, "step, a node's cable out for a while", || {
+    let whole = client.generate(&request())?;
+    survives((&client, &whole), "step, a node's cable out for a while", || {
         site.cluster.unplug(2)?;
         let noticed = batch.says("its node does not answer", 2, LONG)?;
         println!("a node without a cable: noticed after {noticed:.2?}");
@@ -137,7 +137,7 @@ fn a_node_cut_off_comes_back() -> anyhow::Result<()> {
     })
     .with_context(|| batch.said())?;
     answers(&client, "b")?;
-    batch.cancel()
+    batch.cancel_but(Slurm::MayStay)
 }
 
 /// Slurm ends the job of a lost node, and starts it again where there are enough nodes.
@@ -156,5 +156,5 @@ fn a_job_that_lost_a_node_starts_again_elsewhere() -> anyhow::Result<()> {
     println!("a node without power: the job serves again after {:.2?}", began.elapsed());
     answers(&client, "a")?;
     answers(&client, "b")?;
-    batch.cancel()
+    batch.cancel_but(Slurm::MayStay)
 }

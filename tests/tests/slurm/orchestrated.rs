@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde_json::{Value, json};
 use shardrun_tests::Client;
+use shardrun_tests::slurm::User;
 
 use super::site::{Batch, Site, answers};
 
@@ -14,7 +15,7 @@ pub(crate) fn two_models<'a>(
     spawner: &str,
     options: &[&str],
 ) -> anyhow::Result<Batch<'a>> {
-    let home = site.cluster.home(shardrun_tests::slurm::User::Ada);
+    let home = site.cluster.home(User::Ada);
     let source = json!(home.join("model.gguf"));
     // The folder's one model is not one of these.
     let keys = [

@@ -2,6 +2,7 @@
 
 use anyhow::ensure;
 use serde_json::{Value, json};
+use shardrun_tests::slurm::User;
 
 use super::site::Site;
 
@@ -26,11 +27,10 @@ fn what_an_allocation_has_not_is_refused() -> anyhow::Result<()> {
         (Vec::new(), "SHARDRUN_WORKER=/nowhere/shardrun-worker ", "there is no shardrun-worker"),
     ];
     for (keys, variables, sentence) in cases {
-        let file = site.file(shardrun_tests::slurm::User::Ada, &keys)?;
-        let script = format!("{variables}exec shardrun serve {}", file.display());
-        let script = script.replacen("exec ", if variables.is_empty() { "exec " } else { "" }, 1);
+        let file = site.file(User::Ada, &keys)?;
+        let script = format!("{variables}shardrun serve {}", file.display());
         let options = ["--nodes=2", "--ntasks-per-node=1"];
-        let batch = site.job(shardrun_tests::slurm::User::Ada, &options, &script)?;
+        let batch = site.job(User::Ada, &options, &script)?;
         let job = batch.end()?;
         let said = batch.said();
         ensure!(job.field("ExitCode") == "1:0", "{job:?}\n{said}");
@@ -46,13 +46,13 @@ fn what_an_allocation_has_not_is_refused() -> anyhow::Result<()> {
 fn a_model_that_one_node_lacks_is_named_with_the_node() -> anyhow::Result<()> {
     let Some(site) = Site::new(2)? else { return Ok(()) };
     let keys = [("model.source", json!("/tmp/model.gguf")), ("model.tp_size", json!(2))];
-    let file = site.file(shardrun_tests::slurm::User::Ada, &keys)?;
+    let file = site.file(User::Ada, &keys)?;
     let script = format!(
         "cp model.gguf /tmp\nshardrun serve {}\ncode=$?\nrm /tmp/model.gguf\nexit $code",
         file.display()
     );
     let options = ["--nodes=2", "--ntasks-per-node=1"];
-    let batch = site.job(shardrun_tests::slurm::User::Ada, &options, &script)?;
+    let batch = site.job(User::Ada, &options, &script)?;
     let job = batch.end()?;
     let sentence = "cannot load the model on n2: cannot open /tmp/model.gguf";
     ensure!(job.field("ExitCode") == "1:0", "{job:?}\n{}", batch.said());

@@ -35,6 +35,17 @@ pub(crate) struct Site {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// Whether Slurm may still be busy with steps that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slurm {
+    HasLeft,
+    /// Its daemon of a step tries to reach one of a lost node for a minute.
+    MayStay,
+}
+
+/// Slurm's daemon of a step.
+const STEP_DAEMON: &str = "slurmstepd";
+
 /// What processes leave on a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Traces {
@@ -149,11 +160,16 @@ impl Site {
 
     /// Expects that nothing of any deployment is left, on no node; says what is.
     pub(crate) fn nothing_left(&self) -> anyhow::Result<()> {
+        self.nothing_left_but(Slurm::HasLeft)
+    }
+
+    /// As [`Site::nothing_left`], whatever Slurm itself still has to do.
+    pub(crate) fn nothing_left_but(&self, slurm: Slurm) -> anyhow::Result<()> {
         for machine in self.machines() {
             let name = machine.name();
             let idle = self.idle.iter().find(|(of, _)| of == name).map(|(_, idle)| idle);
             let idle = idle.with_context(|| format!("{name} was seen idle"))?;
-            until("nothing to be left", GONE, || Ok(traces(machine)?.within(idle)))
+            until("nothing to be left", GONE, || Ok(traces(machine)?.within(idle, slurm)))
                 .with_context(|| format!("{name} has {:?}, not {idle:?}", traces(machine)))?;
         }
         Ok(())
@@ -161,10 +177,13 @@ impl Site {
 }
 
 impl Traces {
-    fn within(&self, idle: &Self) -> bool {
-        self.processes.iter().all(|name| idle.processes.contains(name))
+    fn within(&self, idle: &Self, slurm: Slurm) -> bool {
+        let stays = slurm == Slurm::MayStay && self.processes.iter().any(|it| it == STEP_DAEMON);
+        let known = |name: &String| idle.processes.contains(name) || (stays && name == STEP_DAEMON);
+        self.processes.iter().all(known)
             && self.files.is_subset(&idle.files)
-            && self.listening.is_subset(&idle.listening)
+            // It listens.
+            && (stays || self.listening.is_subset(&idle.listening))
     }
 }
 
@@ -290,10 +309,15 @@ impl<'a> Batch<'a> {
 
     /// Cancels it, and expects that nothing is left.
     pub(crate) fn cancel(&self) -> anyhow::Result<()> {
+        self.cancel_but(Slurm::HasLeft)
+    }
+
+    /// As [`Batch::cancel`], whatever Slurm itself still has to do.
+    pub(crate) fn cancel_but(&self, slurm: Slurm) -> anyhow::Result<()> {
         let began = Instant::now();
         self.site.ada(&["scancel", &self.id.to_string()])?;
         self.end()?;
-        self.site.nothing_left().with_context(|| self.said())?;
+        self.site.nothing_left_but(slurm).with_context(|| self.said())?;
         println!("cancelled: all gone after {:.2?}", began.elapsed());
         ensure!(!self.said().contains("panicked"), "nothing panics:\n{}", self.said());
         Ok(())
