@@ -50,7 +50,7 @@ fn a_node_that_is_not_there() -> anyhow::Result<()> {
     let worker = program("shardrun-worker")?.display().to_string();
     let hosts = "no-such-node.invalid:2";
     expect_refusal(
-        &["--ranks", "2", "--hosts", hosts, "--", &worker],
+        &["--ranks", "2", "--hosts", hosts, "--add-hosts", "--", &worker],
         &format!("MPI refuses to spawn 2 of {worker} on {hosts}: MPI_ERR_SPAWN"),
     )
 }
