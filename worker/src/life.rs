@@ -167,9 +167,13 @@ impl Life {
         self.watch.is_none()
     }
 
-    /// This rank ends as it should.
-    pub(crate) fn end(&self) {
+    /// From now on the end of another rank is no death: all of them are leaving MPI.
+    pub(crate) fn begin_to_end(&self) {
         ENDING.store(true, Ordering::Release);
+    }
+
+    /// This rank has ended as it should, and left MPI.
+    pub(crate) fn end(&self) {
         // Who hears goodbye may end what started this rank, and this rank with it.
         exit::remove_names();
         if let Some(link) = &self.link {

@@ -127,12 +127,11 @@ pub(crate) fn lead(
     }
     let result = leader.run();
     front.finish();
-    if result.is_ok() {
-        life.end();
-    }
     result.context("the engine failed")?;
+    life.begin_to_end();
     rank.world.finalize();
     info!("ended");
+    life.end();
     Ok(())
 }
 
@@ -141,9 +140,10 @@ pub(crate) fn follow(rank: Rank, loaded: Loaded, life: &Life) -> anyhow::Result<
     let mail = mail(&rank, loaded.max_seq_len as usize)?;
     rank.world.barrier()?;
     shardrun_engine::follow(loaded.executor, mail, &rank.page, &rank.step)?;
-    life.end();
+    life.begin_to_end();
     rank.world.finalize();
     info!("ended");
+    life.end();
     Ok(())
 }
 
