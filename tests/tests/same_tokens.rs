@@ -1,11 +1,10 @@
 //! The tokens of the real model: against the reference, and the same however they come about.
 //!
-//! Tokens are compared by the texts of a stream's events, one a token. Where two runs may differ by
+//! Tokens are compared by their numbers. Where two runs may differ by
 //! rounding, as across `tp_size` or instruction sets, a prompt's first difference must be a near-tie:
 //! the reference's two best logits there are closer than both errors together.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -23,22 +22,25 @@ const STRANGERS: u64 = 12;
 /// How far arrivals are spread.
 const ARRIVALS_MS: u64 = 1500;
 
-/// The text of each token, prompt by prompt.
-type Texts = Vec<Vec<String>>;
+/// The tokens after each prompt.
+type Answers = Vec<Vec<u32>>;
 
-fn request(text: &str) -> Value {
-    json!({"text_input": text, "max_tokens": TOKENS, "end_id": -1})
+fn request(prompt: &[u32]) -> Value {
+    json!({"input_ids": prompt, "input_lengths": prompt.len(), "request_output_len": TOKENS,
+           "exclude_input_in_output": true})
 }
 
-fn ask(client: &Client, text: &str) -> anyhow::Result<Vec<String>> {
-    let pieces = client.stream(&request(text))?.rest()?;
-    ensure!(pieces.len() == TOKENS, "{} events for {text:?}", pieces.len());
-    Ok(pieces)
+fn ask(client: &Client, prompt: &[u32]) -> anyhow::Result<Vec<u32>> {
+    let answer = client.answer("tensorrt_llm", &request(prompt))?;
+    let tokens: Vec<u32> = serde_json::from_value(answer["output_ids"].clone())
+        .with_context(|| format!("no tokens in {answer}"))?;
+    ensure!(tokens.len() == TOKENS, "{} tokens after {prompt:?}", tokens.len());
+    Ok(tokens)
 }
 
 /// One prompt after the other, nothing beside it.
-fn alone(client: &Client, golden: &Golden) -> anyhow::Result<Texts> {
-    golden.prompts.iter().map(|prompt| ask(client, &prompt.text)).collect()
+fn alone(client: &Client, golden: &Golden) -> anyhow::Result<Answers> {
+    golden.prompts.iter().map(|prompt| ask(client, &prompt.ids)).collect()
 }
 
 /// The random numbers of Marsaglia, 2003: each run has the same.
@@ -55,11 +57,11 @@ impl Random {
 
 /// All prompts at random times, with strangers of other lengths that sample: they share every iteration
 /// with up to 16 others, which join and leave.
-fn among_others(client: &Client, golden: &Golden) -> anyhow::Result<Texts> {
+fn among_others(client: &Client, golden: &Golden) -> anyhow::Result<Answers> {
     among(STRANGERS, client, golden)
 }
 
-fn among(strangers: u64, client: &Client, golden: &Golden) -> anyhow::Result<Texts> {
+fn among(strangers: u64, client: &Client, golden: &Golden) -> anyhow::Result<Answers> {
     let mut random = Random(0x5EED);
     std::thread::scope(|scope| {
         let strangers: Vec<_> = (0..strangers)
@@ -83,7 +85,7 @@ fn among(strangers: u64, client: &Client, golden: &Golden) -> anyhow::Result<Tex
                 let delay = Duration::from_millis(random.below(ARRIVALS_MS));
                 scope.spawn(move || {
                     std::thread::sleep(delay);
-                    ask(client, &prompt.text)
+                    ask(client, &prompt.ids)
                 })
             })
             .collect();
@@ -94,26 +96,23 @@ fn among(strangers: u64, client: &Client, golden: &Golden) -> anyhow::Result<Tex
     })
 }
 
-/// The reference's tokens as a stream's texts.
-fn reference(model: &Path, golden: &Golden) -> anyhow::Result<Texts> {
-    let tokenizer = Arc::new(Tokenizer::from_gguf(&Gguf::open(model)?)?);
-    let texts = golden.prompts.iter().map(|prompt| {
+/// The reference's tokens, after the tokens that we make of each prompt.
+fn reference(model: &Path, golden: &Golden) -> anyhow::Result<Answers> {
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(model)?)?;
+    let tokens = golden.prompts.iter().map(|prompt| {
         let encoded = tokenizer.encode(&prompt.text, true)?;
         ensure!(encoded == prompt.ids, "{:?} has other tokens", prompt.text);
-        let mut stream = tokenizer.detokenizer(true);
-        let mut texts: Vec<String> = prompt.greedy.iter().map(|&id| stream.push(id)).collect();
-        texts.last_mut().context("a prompt has tokens")?.push_str(&stream.finish());
-        Ok(texts)
+        Ok(prompt.greedy.clone())
     });
-    texts.collect()
+    tokens.collect()
 }
 
-/// Where two prompts' texts first differ.
-fn first_difference(ours: &[String], theirs: &[String]) -> Option<usize> {
+/// Where the tokens after a prompt first differ.
+fn first_difference(ours: &[u32], theirs: &[u32]) -> Option<usize> {
     ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs)
 }
 
-fn expect_same(what: &str, ours: &Texts, theirs: &Texts, golden: &Golden) {
+fn expect_same(what: &str, ours: &Answers, theirs: &Answers, golden: &Golden) {
     assert_eq!(ours.len(), theirs.len());
     for ((ours, theirs), prompt) in ours.iter().zip(theirs).zip(&golden.prompts) {
         let at = first_difference(ours, theirs);
@@ -121,14 +120,14 @@ fn expect_same(what: &str, ours: &Texts, theirs: &Texts, golden: &Golden) {
     }
 }
 
-fn expect_near_ties(what: &str, ours: &Texts, theirs: &Texts, golden: &Golden) {
+fn expect_near_ties(what: &str, ours: &Answers, theirs: &Answers, golden: &Golden) {
     let mut different = 0;
     for ((ours, theirs), prompt) in ours.iter().zip(theirs).zip(&golden.prompts) {
         let Some(at) = first_difference(ours, theirs) else { continue };
         let gap = prompt.gap[at];
         assert!(
             gap < 2.0 * LOGIT_ERROR,
-            "{what}: token {at} after {:?} is {:?}, not {:?}, and the gap there is {gap}",
+            "{what}: token {at} after {:?} is {}, not {}, and the gap there is {gap}",
             prompt.text,
             ours[at],
             theirs[at]
@@ -182,7 +181,7 @@ fn some_ranks(tp_size: usize, collectives: &str) -> anyhow::Result<()> {
     expect_near_ties(&what, &crowded, &reference, &golden);
     // With the longest prompt, for its several chunks among the others.
     for at in [0, 8, 17] {
-        let alone = ask(&client, &golden.prompts[at].text)?;
+        let alone = ask(&client, &golden.prompts[at].ids)?;
         assert_eq!(first_difference(&alone, &crowded[at]), None, "{what}, prompt {at} alone");
     }
     Ok(())

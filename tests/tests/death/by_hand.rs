@@ -7,7 +7,7 @@ use anyhow::ensure;
 use nix::sys::signal::Signal::{SIGKILL, SIGSTOP, SIGTERM};
 use shardrun_tests::Role;
 
-use super::{By, END, Hit, LOST_A_RANK, SILENCE_MS, Streaming, When, hit, host, setup};
+use super::{By, END, Hit, LOST_A_RANK, SILENCE_MS, Streaming, When, hit, host, request, setup};
 
 #[test]
 fn by_hand_a_rank_killed() -> anyhow::Result<()> {
@@ -71,10 +71,11 @@ fn by_hand_sigterm_to_mpirun_ends_cleanly() -> anyhow::Result<()> {
     let deployment = setup.by_hand(2)?;
     let client = deployment.client()?;
     // mpirun gives its ranks about a second.
+    let expected = client.generate(&request(10))?;
     let stream = Streaming::begin(&client, 10)?;
     deployment.signal(Role::Mpirun, SIGTERM)?;
-    let events = stream.end(Duration::from_secs(5))??;
-    ensure!(events == 10, "{events} events");
+    let text = stream.end(Duration::from_secs(5))??;
+    ensure!(text == expected, "{text:?} and not {expected:?}");
     let took = deployment.wait_until_gone(END)?;
     println!("by hand, SIGTERM to mpirun: all gone after {took:.2?}");
     ensure!(!deployment.stderr().contains("ERROR"), "{}", deployment.stderr());

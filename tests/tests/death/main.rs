@@ -30,29 +30,31 @@ fn setup() -> anyhow::Result<Option<Setup>> {
 }
 
 fn request(max_tokens: usize) -> Value {
-    json!({"text_input": "Once upon a time", "max_tokens": max_tokens, "end_id": -1})
+    json!({"text_input": "Once upon a time", "max_tokens": max_tokens, "end_id": -1,
+           "exclude_input_in_output": true})
 }
 
 /// A stream that a thread reads.
-struct Streaming(Receiver<anyhow::Result<usize>>);
+struct Streaming(Receiver<anyhow::Result<String>>);
 
 impl Streaming {
     /// Begins one of `max_tokens`; its first tokens have come when this returns.
     fn begin(client: &Client, max_tokens: usize) -> anyhow::Result<Self> {
         let mut events = client.stream(&request(max_tokens))?;
+        let mut text = String::new();
         for _ in 0..3 {
-            events.next_text()?.context("a stream has begun")?;
+            text += &events.next_text()?.context("a stream has begun")?;
         }
         let (sender, end) = channel();
         std::thread::spawn(move || {
             // Nobody waits any more when the test has failed.
-            let _ = sender.send(events.rest().map(|rest| 3 + rest.len()));
+            let _ = sender.send(events.rest().map(|rest| text + &rest.concat()));
         });
         Ok(Self(end))
     }
 
-    /// How many events came, or why they broke off; a stream never hangs.
-    fn end(&self, within: Duration) -> anyhow::Result<anyhow::Result<usize>> {
+    /// All text that came, or why it broke off; a stream never hangs.
+    fn end(&self, within: Duration) -> anyhow::Result<anyhow::Result<String>> {
         self.0.recv_timeout(within).context("the client's stream hangs")
     }
 }

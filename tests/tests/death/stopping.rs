@@ -13,14 +13,15 @@ fn drain(signal: Signal) -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
     let deployment = setup.serve()?;
     let client = deployment.client()?;
+    let expected = client.generate(&request(150))?;
     let stream = Streaming::begin(&client, 150)?;
     deployment.signal(Role::Launcher, signal)?;
     until("the deployment to drain", END, || Ok(client.get("/v2/health/ready")?.status == 400))?;
     let reply = client.post("/v2/models/ensemble/generate", request(1).to_string())?;
     ensure!(reply.status == 503 && reply.error()? == "the server is shutting down", "{reply:?}");
     ensure!(client.get("/v2/health/live")?.status == 200, "it lives to the end");
-    let events = stream.end(Duration::from_secs(20))??;
-    ensure!(events == 150, "{events} events");
+    let text = stream.end(Duration::from_secs(20))??;
+    ensure!(text == expected, "{text:?} and not {expected:?}");
     let took = deployment.wait_until_gone(END)?;
     println!("{signal} mid-stream: all gone {took:.2?} after the stream");
     let status = deployment.wait(Duration::from_secs(1))?;
