@@ -13,7 +13,7 @@ use shardrun_comm::{Patience, World};
 use shardrun_config::{
     Deployment, Layout, Mode, Model, ModelSource, NodeShare, RunDir, ShmPrefix, cache_dir,
 };
-use shardrun_metrics::MetricsPage;
+use shardrun_metrics::{MetricsPage, ModelLabel, RankPages};
 use shardrun_shm::{ScratchDir, rank_prefix};
 use shardrun_wire::lifeline::{Hello, RankId, Watch};
 use shardrun_wire::{Address, BindTo, Listener, Secret, own_address};
@@ -21,7 +21,7 @@ use tracing::info;
 
 use crate::cli::Cli;
 use crate::environment::{Environment, Starter};
-use crate::life::{self, Beats, Dial, Life, Watcher};
+use crate::life::{self, Beats, Dial, Life, Report, Watcher};
 use crate::logs::OnTerminal;
 use crate::{exit, load, logs, placement, roles, signals};
 
@@ -43,7 +43,9 @@ pub(crate) struct Rank {
     pub(crate) share: NodeShare,
     pub(crate) patience: Patience,
     pub(crate) page: Arc<MetricsPage>,
-    pub(crate) step: Arc<AtomicU64>,
+    pub(crate) report: Report,
+    /// What the leader shows of all ranks' pages.
+    pub(crate) pages: Arc<RankPages>,
 }
 
 /// What rank 0 tells the others before anything else.
@@ -53,6 +55,8 @@ struct Boot {
     deployment: String,
     /// The run's directory.
     run_dir: PathBuf,
+    /// Rank 0's node.
+    host: String,
     /// Where all instances of a supervised deployment go.
     layout: Option<Layout>,
     watcher: Watcher,
@@ -160,7 +164,15 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     };
     world.set_patience(patience);
     let page = Arc::new(MetricsPage::create(&prefix, world.rank())?);
-    let step = Arc::new(AtomicU64::new(0));
+    let scraped = match deployment.mode {
+        Mode::Orchestrator => &boot.watcher.dial().host,
+        Mode::Auto | Mode::Leader => &boot.host,
+    };
+    let report = Report {
+        step: Arc::new(AtomicU64::new(0)),
+        page: (*scraped != host).then(|| page.clone()),
+    };
+    let pages = Arc::new(RankPages::new(ModelLabel::plain(), None));
     let id = RankId { instance: cli.instance, attempt: cli.attempt, rank: world.rank() as u32 };
     let hello = Hello {
         id,
@@ -170,8 +182,20 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         log: log.display().to_string(),
     };
     let run_dir = boot.run_dir;
-    let rank =
-        Rank { world, id, host, run_dir, deployment, model, prefix, share, patience, page, step };
+    let rank = Rank {
+        world,
+        id,
+        host,
+        run_dir,
+        deployment,
+        model,
+        prefix,
+        share,
+        patience,
+        page,
+        report,
+        pages,
+    };
     let result = live(rank, boot.watcher, hello, beats);
     drop(scratch);
     result
@@ -193,7 +217,7 @@ fn live(rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow::Res
     if leads {
         roles::lead(rank, &watcher, watch, hello, beats)
     } else {
-        let life = Life::begin(&watcher, None, hello, beats, rank.step.clone(), |_| {})?;
+        let life = Life::begin(&watcher, None, hello, beats, rank.report.clone(), |_| {})?;
         signals::attend(|| {})?;
         let executor = load::shard(&rank, &life)?;
         roles::follow(rank, executor, &life)
@@ -226,7 +250,7 @@ fn meet(rank: &Rank, watcher: Watcher, beats: Beats) -> anyhow::Result<(Watcher,
         let listener = Listener::bind(&to)?;
         let host = rank.host.clone();
         let dial = Dial { addresses: vec![listener.address()], host, secret };
-        Ok((dial, life::listen(listener, beats)?))
+        Ok((dial, life::listen(listener, beats, rank.pages.clone())?))
     };
     let listened = listen();
     let told = match &listened {
@@ -283,7 +307,7 @@ fn agree(
         return serde_json::from_slice(&bytes).context("cannot read what rank 0 broadcast");
     }
     let settled = own_reading.and_then(|deployment| match cli.is_supervised() {
-        true => settled_by_supervisor(&deployment, cli),
+        true => settled_by_supervisor(&deployment, cli, own.host),
         false => settle(deployment, own),
     });
     let bytes = match &settled {
@@ -295,7 +319,11 @@ fn agree(
 }
 
 /// What the supervisor has left in the run's directory, beside the deployment.
-fn settled_by_supervisor(deployment: &Deployment, cli: &Cli) -> anyhow::Result<Boot> {
+fn settled_by_supervisor(
+    deployment: &Deployment,
+    cli: &Cli,
+    own_host: &str,
+) -> anyhow::Result<Boot> {
     let layout = RunDir::layout_of(&cli.config);
     let text = std::fs::read_to_string(&layout)
         .with_context(|| format!("cannot read {}", layout.display()))?;
@@ -312,6 +340,7 @@ fn settled_by_supervisor(deployment: &Deployment, cli: &Cli) -> anyhow::Result<B
     Ok(Boot {
         deployment: deployment.to_toml()?,
         run_dir: folder.to_owned(),
+        host: own_host.to_owned(),
         layout: Some(layout),
         watcher: Watcher::Supervisor(dial),
     })
@@ -326,6 +355,7 @@ fn settle(mut deployment: Deployment, own: &Own<'_>) -> anyhow::Result<Boot> {
     Ok(Boot {
         deployment: run.deployment.to_toml()?,
         run_dir: run.path.clone(),
+        host: own.host.to_owned(),
         layout: None,
         watcher: Watcher::Leader(Dial {
             addresses: vec![Address::Unix(run.path.join("lifeline"))],

@@ -1,5 +1,6 @@
 //! This rank's part in the lifelines: heartbeats, and what follows from another's silence or end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
+use shardrun_metrics::{MetricsPage, RankPages};
 use shardrun_wire::lifeline::{
     Event, FromRank, Hello, Link, LinkReader, OthersOnHost, Pulse, RankId, ToRank, Watch,
 };
@@ -21,6 +23,21 @@ use crate::exit;
 static LINK: OnceLock<Arc<Link>> = OnceLock::new();
 /// Set when this rank ends as it should: the end of a lifeline is no death then.
 static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// What a rank reports with its heartbeats.
+#[derive(Clone)]
+pub(crate) struct Report {
+    /// The number of its iteration.
+    pub(crate) step: Arc<AtomicU64>,
+    /// Its page of metrics, if whoever is scraped can't see it.
+    pub(crate) page: Option<Arc<MetricsPage>>,
+}
+
+impl Report {
+    fn counted(&self) -> Option<FromRank> {
+        self.page.as_ref().map(|page| FromRank::Counted { words: page.words_now() })
+    }
+}
 
 /// Times that rule the lifelines.
 #[derive(Clone, Copy, Debug)]
@@ -105,33 +122,38 @@ impl Watcher {
 /// What a rank does on its lifelines.
 pub(crate) struct Life {
     link: Option<Arc<Link>>,
+    report: Report,
     /// The leader's, when it watches.
     watch: Option<Watch>,
 }
 
 /// A leader that watches: takes those who connect.
-pub(crate) fn listen(listener: Listener, beats: Beats) -> anyhow::Result<Watch> {
+pub(crate) fn listen(
+    listener: Listener,
+    beats: Beats,
+    pages: Arc<RankPages>,
+) -> anyhow::Result<Watch> {
     let (sender, events) = channel();
     let watch = Watch::listen(listener, sender, |event| event)?;
     watch.expect(0, 0);
     let speaker = watch.clone();
-    start("watch", move || watch_followers(&events, &speaker, beats))?;
+    start("watch", move || watch_followers(&events, &speaker, beats, &pages))?;
     Ok(watch)
 }
 
 impl Life {
-    /// Connects this rank; from now on it sends heartbeats with the number in `step`, and ends when
-    /// its watcher does. `orders` is called with what the watcher says.
+    /// Connects this rank; from now on it sends heartbeats with its `report`, and ends when its
+    /// watcher does. `orders` is called with what the watcher says.
     pub(crate) fn begin(
         watcher: &Watcher,
         watch: Option<Watch>,
         hello: Hello,
         beats: Beats,
-        step: Arc<AtomicU64>,
+        report: Report,
         orders: impl Fn(ToRank) + Send + 'static,
     ) -> anyhow::Result<Self> {
         if watch.is_some() {
-            return Ok(Self { link: None, watch });
+            return Ok(Self { link: None, report, watch });
         }
         let name = match watcher {
             Watcher::Supervisor(_) => "the supervisor",
@@ -148,10 +170,10 @@ impl Life {
         // A supervisor may be stopped for a while, by Ctrl-Z for one; a leader must not be.
         let silence = matches!(watcher, Watcher::Leader(_)).then_some((heard, beats.timeout));
         start("heartbeat", {
-            let link = link.clone();
-            move || beat(&link, beats.interval, &step, silence)
+            let (link, report) = (link.clone(), report.clone());
+            move || beat(&link, beats.interval, &report, silence)
         })?;
-        Ok(Self { link: Some(link), watch: None })
+        Ok(Self { link: Some(link), report, watch: None })
     }
 
     /// Tells the watcher, if it is another process.
@@ -177,6 +199,9 @@ impl Life {
         // Who hears goodbye may end what started this rank, and this rank with it.
         exit::remove_names();
         if let Some(link) = &self.link {
+            if let Some(counted) = self.report.counted() {
+                let _ = link.say(&counted);
+            }
             let _ = link.end(&FromRank::Goodbye);
         }
     }
@@ -223,13 +248,16 @@ fn attend(mut reader: LinkReader, heard: &Mutex<Instant>, name: &str, orders: im
 fn beat(
     link: &Link,
     interval: Duration,
-    step: &AtomicU64,
+    report: &Report,
     silence: Option<(Arc<Mutex<Instant>>, Duration)>,
 ) {
     loop {
         let asleep = Instant::now();
         std::thread::sleep(interval);
-        let _ = link.say(&FromRank::Alive { step: step.load(Ordering::Relaxed) });
+        let _ = link.say(&FromRank::Alive { step: report.step.load(Ordering::Relaxed) });
+        if let Some(counted) = report.counted() {
+            let _ = link.say(&counted);
+        }
         let Some((heard, timeout)) = &silence else { continue };
         let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
         if asleep.elapsed() > *timeout / 2 {
@@ -242,10 +270,18 @@ fn beat(
     }
 }
 
+/// A rank that the leader watches.
+struct Follower {
+    /// In messages.
+    who: String,
+    host: String,
+    log: String,
+}
+
 /// The leader's watch over the others.
-fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats) {
+fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats, pages: &RankPages) {
     let mut pulse = Pulse::new(beats.timeout);
-    let mut names = std::collections::BTreeMap::new();
+    let mut followers = BTreeMap::new();
     let mut next_beat = Instant::now();
     loop {
         let wait = next_beat.saturating_duration_since(Instant::now());
@@ -253,19 +289,20 @@ fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats) {
             Ok(Event::Hello { hello, .. }) => {
                 pulse.begin(hello.id, &hello.host, Instant::now());
                 let who = format!("rank {} on {} (pid {})", hello.id.rank, hello.host, hello.pid);
-                names.insert(hello.id, (who, hello.log));
+                followers.insert(hello.id, Follower { who, host: hello.host, log: hello.log });
             }
             Ok(Event::Said { id, message }) => {
                 pulse.heard(&id, Instant::now());
-                let who = names.get(&id).map_or("", |(who, _)| who);
+                let Some(Follower { who, host, .. }) = followers.get(&id) else { continue };
                 match message {
                     FromRank::Loaded { shard, load_ms, .. } => {
                         info!("{who}: loaded in {load_ms} ms: {shard}");
                     }
                     FromRank::Failed { reason } => warn!("{who}: {reason}"),
+                    FromRank::Counted { words } => pages.heard(id.rank, host, &words),
                     FromRank::Goodbye => {
                         pulse.forget(&id);
-                        names.remove(&id);
+                        followers.remove(&id);
                     }
                     FromRank::Alive { .. }
                     | FromRank::Loading { .. }
@@ -277,7 +314,7 @@ fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats) {
             Ok(Event::Engine { .. }) => {}
             Ok(Event::Closed { id, fault }) => {
                 pulse.forget(&id);
-                if let Some((who, log)) = names.get(&id)
+                if let Some(Follower { who, log, .. }) = followers.get(&id)
                     && !ENDING.load(Ordering::Acquire)
                 {
                     let why = fault.map_or_else(String::new, |fault| format!(" ({fault})"));
@@ -288,7 +325,7 @@ fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats) {
                 next_beat = Instant::now() + beats.interval;
                 watch.say_to_all(&ToRank::Alive);
                 if let Some(silence) = pulse.tick(Instant::now()).first() {
-                    let who = names.get(&silence.id).map_or("a rank", |(who, _)| who);
+                    let who = followers.get(&silence.id).map_or("a rank", |it| it.who.as_str());
                     let others = match silence.others_on_host {
                         OthersOnHost::Heard => {
                             "; others on its node are heard: it is stopped or hung"

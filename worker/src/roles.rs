@@ -14,7 +14,6 @@ use shardrun_engine::{
 use shardrun_gateway::{
     ConnectionLimits, GatewayParts, GatewayState, ListenConfig, Listeners, ModelParts,
 };
-use shardrun_metrics::{MetricsPage, ModelLabel, PageOf, RankOf};
 use shardrun_text::Tokenizer;
 use shardrun_wire::lifeline::{FromRank, Hello, ToRank, Watch};
 use shardrun_wire::{EngineClient, EngineLimits, EngineServer};
@@ -37,11 +36,12 @@ pub(crate) fn lead(
 ) -> anyhow::Result<()> {
     let (engine, inbox) = local_engine();
     let grace = rank.deployment.supervision.drain_timeout;
-    let life = Life::begin(watcher, watch.clone(), hello, beats, rank.step.clone(), {
-        let engine = engine.clone();
+    let life = Life::begin(watcher, watch.clone(), hello, beats, rank.report.clone(), {
+        let (engine, pages) = (engine.clone(), rank.pages.clone());
         move |order| match order {
             ToRank::Drain => drain(&engine, grace),
             ToRank::Stop => engine.stop(),
+            ToRank::Counted { rank, host, words } => pages.heard(rank, &host, &words),
             ToRank::Alive => {}
         }
     })?;
@@ -109,7 +109,7 @@ pub(crate) fn lead(
             mail,
             inbox,
             page: rank.page.clone(),
-            step: rank.step.clone(),
+            step: rank.report.step.clone(),
         },
     )?;
     match gateway {
@@ -139,7 +139,7 @@ pub(crate) fn lead(
 pub(crate) fn follow(rank: Rank, loaded: Loaded, life: &Life) -> anyhow::Result<()> {
     let mail = mail(&rank, loaded.max_seq_len as usize)?;
     rank.world.barrier()?;
-    shardrun_engine::follow(loaded.executor, mail, &rank.page, &rank.step)?;
+    shardrun_engine::follow(loaded.executor, mail, &rank.page, &rank.report.step)?;
     life.begin_to_end();
     rank.world.finalize();
     info!("ended");
@@ -171,22 +171,6 @@ fn mail(rank: &Rank, max_seq_len: usize) -> anyhow::Result<Box<dyn Mail>> {
     } else {
         Box::new(rank.world.mpi_mail()?)
     })
-}
-
-/// The metrics of all ranks on this node. They made their pages before they came to the barrier that
-/// this rank has passed.
-fn pages(rank: &Rank) -> Vec<PageOf> {
-    let of = |number: u32, page: Arc<MetricsPage>| {
-        let node = rank.host.clone();
-        let of = RankOf { instance: None, rank: number, tp_rank: number, node };
-        PageOf { model: ModelLabel::plain(), rank: Some(of), page }
-    };
-    let others = (1..rank.world.size()).filter_map(|other| {
-        // A rank on another node has no page here.
-        let page = Arc::new(MetricsPage::open(&rank.prefix, other).ok()?);
-        Some(of(other as u32, page))
-    });
-    std::iter::once(of(0, rank.page.clone())).chain(others).collect()
 }
 
 /// The threads that speak to clients, or to the supervisor's gateway.
@@ -224,9 +208,11 @@ impl Front {
             connections: ConnectionLimits::default(),
         })?;
         let (http, metrics) = (listeners.http_address()?, listeners.metrics_address()?);
-        let pages = pages(rank);
+        // Every rank made its page before it came to the barrier that this one has passed.
+        rank.pages.open(&rank.prefix, &rank.host, rank.world.size());
+        let pages = rank.pages.clone();
         let state = GatewayState::new(GatewayParts {
-            scrape: Arc::new(move || shardrun_metrics::render(&pages)),
+            scrape: Arc::new(move || shardrun_metrics::render(&pages.pages())),
             max_body_bytes: server.max_body_bytes,
             repository: None,
         });

@@ -173,6 +173,11 @@ impl Orchestrator {
         Ok(Some((self.addresses.0.to_string(), self.addresses.1.to_string())))
     }
 
+    /// A rank on another node has said what it has counted.
+    pub(crate) fn counted(&self, id: RankId, host: &str, words: &[u64]) {
+        self.scraped.heard(id.instance, id.rank, host, words);
+    }
+
     /// Nothing of an instance is left: its requests go on elsewhere, or wait until it is there `again`.
     pub(crate) fn gone(&self, instance: u32, ended: Option<&Ended>, again: bool) {
         self.scraped.closed(instance);

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use shardrun_metrics::{MetricsPage, PageOf, RankOf, RouteOf};
+use shardrun_metrics::{PageOf, RankPages, RouteOf};
 
 use super::lineup::{Lineup, Served};
 
-/// The pages of the gateway's models, and of the ranks that run on this node.
+/// The pages of the gateway's models, and of their ranks, wherever those run.
 pub(super) struct Scraped {
     lineup: Arc<Lineup>,
-    /// The node's name.
+    /// This node's name.
     host: String,
     /// What shared-memory names of the run begin with.
     prefix: String,
     /// By instance.
-    ranks: Mutex<BTreeMap<u32, Vec<PageOf>>>,
+    ranks: Mutex<BTreeMap<u32, RankPages>>,
 }
 
 impl Scraped {
@@ -33,7 +33,7 @@ impl Scraped {
         });
         // Held to the end: what a page has counted must not move while it is read.
         let ranks = self.ranks();
-        let pages: Vec<PageOf> = gateway.chain(ranks.values().flatten().cloned()).collect();
+        let pages: Vec<PageOf> = gateway.chain(ranks.values().flat_map(RankPages::pages)).collect();
         let routes = models.iter().map(|served| served.engine.counts(served.label.clone()));
         shardrun_metrics::render_routed(&pages, &routes.collect::<Vec<RouteOf>>())
     }
@@ -41,16 +41,15 @@ impl Scraped {
     /// The ranks of an instance have made their pages.
     pub(super) fn opened(&self, instance: u32, served: &Served) {
         let prefix = format!("{}i{instance}_", self.prefix);
-        let pages = (0..served.model.tp_size).filter_map(|rank| {
-            // A rank on another node has no page here.
-            let page = Arc::new(MetricsPage::open(&prefix, rank).ok()?);
-            let rank = rank as u32;
-            let node = self.host.clone();
-            let rank = RankOf { instance: Some(instance), rank, tp_rank: rank, node };
-            Some(PageOf { model: served.label.clone(), rank: Some(rank), page })
-        });
-        let pages = pages.collect();
-        self.ranks().insert(instance, pages);
+        let mut ranks = self.ranks();
+        of(&mut ranks, instance, served).open(&prefix, &self.host, served.model.tp_size);
+    }
+
+    /// A rank on another node has said what it has counted.
+    pub(super) fn heard(&self, instance: u32, rank: u32, node: &str, words: &[u64]) {
+        if let Some(served) = self.lineup.of(instance) {
+            of(&mut self.ranks(), instance, &served).heard(rank, node, words);
+        }
     }
 
     /// Nothing is left of an instance; what its ranks have counted stays counted.
@@ -58,13 +57,21 @@ impl Scraped {
         let mut ranks = self.ranks();
         let gone = ranks.remove(&instance);
         if let Some(served) = self.lineup.of(instance) {
-            for of_rank in gone.into_iter().flatten() {
+            for of_rank in gone.iter().flat_map(RankPages::pages) {
                 served.page.absorb(&of_rank.page);
             }
         }
     }
 
-    fn ranks(&self) -> MutexGuard<'_, BTreeMap<u32, Vec<PageOf>>> {
+    fn ranks(&self) -> MutexGuard<'_, BTreeMap<u32, RankPages>> {
         self.ranks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn of<'a>(
+    ranks: &'a mut BTreeMap<u32, RankPages>,
+    instance: u32,
+    served: &Served,
+) -> &'a RankPages {
+    ranks.entry(instance).or_insert_with(|| RankPages::new(served.label.clone(), Some(instance)))
 }

@@ -53,6 +53,8 @@ pub(crate) enum Action {
     Serving { addresses: Option<(String, String)> },
     /// Tell the leader.
     TellLeader(ToRank),
+    /// A rank on another node than what is scraped has said what it has counted.
+    Counted { rank: u32, host: String, words: Vec<u64> },
     /// SIGKILL to these processes of this machine, whose lifelines are open: they still run.
     KillRanks(Vec<i32>),
     /// Find out why a rank is silent; it has a pid if its process is one of this machine.
@@ -298,6 +300,9 @@ impl Instance {
             FromRank::Goodbye => {
                 state.goodbye = true;
                 Vec::new()
+            }
+            FromRank::Counted { words } => {
+                vec![Action::Counted { rank, host: state.hello.host.clone(), words }]
             }
             FromRank::Alive { .. } | FromRank::Loading { .. } => Vec::new(),
         }

@@ -32,6 +32,8 @@ pub(crate) enum News<'a> {
     Serving { instance: u32, addresses: Option<(String, String)> },
     /// A leader's engine.
     Engine { id: RankId, engine: EngineStream },
+    /// What a rank on another node has counted, for whoever is scraped.
+    Counted { id: RankId, host: String, words: Vec<u64> },
     /// Nothing of an instance is left; whether it is started again.
     Gone { instance: u32, ended: Option<&'a Ended>, again: bool },
     /// Take no new requests, and say when the running ones have ended.
@@ -150,6 +152,9 @@ impl Keeper {
             Action::Serving { addresses } => tell(News::Serving { instance, addresses }),
             Action::TellLeader(message) => {
                 self.lifelines.say(&RankId { instance, attempt, rank: 0 }, &message);
+            }
+            Action::Counted { rank, host, words } => {
+                tell(News::Counted { id: RankId { instance, attempt, rank }, host, words });
             }
             // Gone already is as good, here and below.
             Action::KillRanks(pids) => pids.into_iter().for_each(|pid| {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use nix::unistd::getuid;
 use shardrun_config::{Deployment, Layout, Mode, RunDir, ready_text};
-use shardrun_wire::lifeline::Watch;
+use shardrun_wire::lifeline::{RankId, ToRank, Watch};
 use shardrun_wire::{Address, BindTo, Listener, Secret, own_address};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -120,7 +120,7 @@ fn serve(
             let ours = Orchestrator::start(run, host, allocation, sender.clone(), reload)?;
             Front::Ours(Box::new(ours))
         }
-        Mode::Leader | Mode::Auto => Front::Leaders,
+        Mode::Leader | Mode::Auto => Front::Leaders(lifelines.clone()),
     };
     let keeper = Keeper::new(fleet, starter, lifelines, (sender, events));
     let models: Vec<_> = deployment.models.iter().map(|model| model.name.clone()).collect();
@@ -136,7 +136,7 @@ fn serve(
     };
     let mut by_time_limit = false;
     let result = keeper.run(|news| match (news, &mut front) {
-        (News::Serving { addresses: Some((http, metrics)), .. }, Front::Leaders) => {
+        (News::Serving { addresses: Some((http, metrics)), .. }, Front::Leaders(_)) => {
             ready(state, out, &http, &metrics);
         }
         (News::Serving { instance, .. }, Front::Ours(orchestrator)) => {
@@ -147,6 +147,13 @@ fn serve(
             }
         }
         (News::Engine { id, engine }, Front::Ours(orchestrator)) => orchestrator.engine(id, engine),
+        (News::Counted { id, host, words }, Front::Ours(orchestrator)) => {
+            orchestrator.counted(id, &host, &words);
+        }
+        (News::Counted { id, host, words }, Front::Leaders(lifelines)) => {
+            let counted = ToRank::Counted { rank: id.rank, host, words };
+            lifelines.say(&RankId { rank: 0, ..id }, &counted);
+        }
         (News::Gone { instance, ended, again }, Front::Ours(orchestrator)) => {
             orchestrator.gone(instance, ended, again);
         }
@@ -159,10 +166,12 @@ fn serve(
         }
         (News::States(instances), _) => state.update(|state| state.instances = instances),
         // Leaders in leader mode serve by themselves.
-        (News::Serving { .. } | News::Engine { .. } | News::Gone { .. }, Front::Leaders) => {}
+        (News::Serving { .. } | News::Engine { .. } | News::Gone { .. }, Front::Leaders(_)) => {}
     });
-    if let Front::Ours(orchestrator) = front {
-        orchestrator.finish();
+    match front {
+        Front::Ours(orchestrator) => orchestrator.finish(),
+        // The last to hold the listeners.
+        Front::Leaders(lifelines) => drop(lifelines),
     }
     clean_up(run, prefix.as_str());
     result?;
@@ -175,8 +184,8 @@ fn serve(
 
 /// Who talks to clients.
 enum Front {
-    /// The leader of the only instance.
-    Leaders,
+    /// The leader of the only instance, reached by its lifeline.
+    Leaders(Watch),
     /// This process.
     Ours(Box<Orchestrator>),
 }

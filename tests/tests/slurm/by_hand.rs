@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 use shardrun_tests::slurm::User;
 
-use super::site::{LONG, Rank, Site, answers};
+use super::site::{LONG, Rank, Site, answers, counts};
 
 /// A deployment of two ranks on two nodes, started without the launcher.
 const BY_HAND: &str = "exec srun --mpi=pmix -K1 shardrun-worker --config d.toml";
@@ -18,7 +18,9 @@ fn ranks_on_two_nodes_serve_and_end_together() -> anyhow::Result<()> {
     let Some(site) = Site::new(2)? else { return Ok(()) };
     site.file(User::Ada, &[("model.tp_size", json!(2))])?;
     let batch = site.job(User::Ada, &TWO_NODES, BY_HAND)?;
-    answers(&batch.client()?, "ensemble")?;
+    let client = batch.client()?;
+    answers(&client, "ensemble")?;
+    counts(&client, &[(0, 0, 1), (0, 1, 2)])?;
     let line =
         format!("started by srun as rank 0 of 2, local rank 0, Slurm job {}.0, on n1", batch.id);
     ensure!(batch.said().contains(&line), "no {line:?}:\n{}", batch.said());

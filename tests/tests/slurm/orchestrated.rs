@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shardrun_tests::Client;
 use shardrun_tests::slurm::User;
 
-use super::site::{Batch, Site, answers};
+use super::site::{Batch, Site, answers, counts};
 
 /// Two models on two nodes: `a` has two ranks on the first and one on the second, `b` one on the second.
 pub(crate) fn two_models<'a>(
@@ -66,6 +66,15 @@ fn two_models_by_both_spawners() -> anyhow::Result<()> {
             .map(|(instance, rank)| batch.rank(instance, rank).map(|rank| rank.node));
         let places = places.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         ensure!(places == [1, 1, 2, 2], "{spawner}: {places:?}");
+        counts(&client, &[(0, 0, 1), (0, 1, 1), (0, 2, 2), (1, 0, 2)])?;
+        // The leader of `b` is on the other node.
+        let scrape = client.metrics()?;
+        let blocks = [("model", "tensorrt_llm_b"), ("kv_cache_block_type", "max")];
+        let blocks = scrape.value("nv_trt_llm_kv_cache_block_metrics", &blocks)?;
+        ensure!(blocks > 0.0, "{spawner}: {scrape:?}");
+        let generated = [("model", "tensorrt_llm_b")];
+        let generated = scrape.value("shardrun_generation_tokens_total", &generated)?;
+        ensure!(generated >= 20.0, "{spawner}: b has generated {generated} tokens");
         all.push(seen(&client)?);
         // What drains is told so, and finishes.
         let mut events =

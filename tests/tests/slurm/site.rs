@@ -1,6 +1,6 @@
 //! A cluster with the model on it, and what its users do there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::chown;
@@ -93,7 +93,7 @@ impl Site {
     /// Writes a deployment of `user`'s: one rank a model, which `keys` change.
     pub(crate) fn file(&self, user: User, keys: &[(&str, Value)]) -> anyhow::Result<PathBuf> {
         let home = self.cluster.home(user);
-        let mut all = std::collections::BTreeMap::from([
+        let mut all = BTreeMap::from([
             ("name", json!("t")),
             ("model.source", json!(home.join("model.gguf"))),
             ("model.threads", json!(1)),
@@ -379,6 +379,34 @@ pub(crate) fn answers(client: &Client, model: &str) -> anyhow::Result<()> {
     let (request, expected) = known()?;
     let body = client.answer(model, request)?;
     ensure!(body["text_output"] == json!(expected), "{model} says {body}, not {expected:?}");
+    Ok(())
+}
+
+/// Expects one scrape to show each of these ranks, given by instance and rank, with its node and the
+/// iterations that it has executed; ranks of one instance have executed as many, once it is idle.
+pub(crate) fn counts(client: &Client, ranks: &[(usize, usize, usize)]) -> anyhow::Result<()> {
+    let same = || {
+        let scrape = client.metrics()?;
+        let mut of_instance = BTreeMap::new();
+        for (instance, rank, node) in ranks {
+            let (instance, rank, node) =
+                (instance.to_string(), rank.to_string(), format!("n{node}"));
+            let mut all = scrape.all("shardrun_rank_iterations_total").filter(|sample| {
+                let is = |key: &str, value: &String| sample.labels.get(key) == Some(value);
+                // A deployment in leader mode has no instance to name.
+                let here = !sample.labels.contains_key("instance") || is("instance", &instance);
+                here && is("rank", &rank) && is("node", &node)
+            });
+            let (Some(sample), None) = (all.next(), all.next()) else { return Ok(false) };
+            let first = *of_instance.entry(instance).or_insert(sample.value);
+            if sample.value != first || first < KNOWN_TOKENS as f64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    let shown = until("a scrape to show all ranks", Duration::from_secs(5), same);
+    shown.with_context(|| format!("{ranks:?}: {:?}", client.metrics()))?;
     Ok(())
 }
 

@@ -4,11 +4,13 @@ mod rows;
 mod running;
 mod sequence;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use shardrun_wire::{
-    EngineClient, Finished, Logits, LogitsOf, Output, OutputStream, Request, RequestAccount, Wanted,
+    EngineClient, FinishReason, Finished, Logits, LogitsOf, Output, OutputStream, Request,
+    RequestAccount, Search, Wanted,
 };
 
 pub(crate) use sequence::{Generated, TextReader};
@@ -25,8 +27,10 @@ use sequence::Sequence;
 pub(crate) struct Completion {
     running: Running,
     outputs: OutputStream,
-    /// Was looked at before its turn.
-    held: Option<Output>,
+    /// Has come, and is not yet its turn.
+    held: VecDeque<Output>,
+    /// Whether each token is a piece, however many come at once. A beam comes as a whole.
+    by_token: bool,
     sequences: Vec<Sequence>,
     context: Rows,
     /// Rows that `context` has before anything else comes.
@@ -63,6 +67,7 @@ impl Completion {
         let Reader { text, vocab_size, wants_account, account, named } = reader;
         let rows = || Rows::new(vocab_size);
         let wanted = request.wanted;
+        let by_token = matches!(request.search, Search::Sample { .. });
         let context_rows = if wanted.context_logits { request.prompt.len() as u32 } else { 0 };
         let sequences = (0..request.search.sequences())
             .map(|_| Sequence::new(text.as_ref().map(TextReader::of_a_sequence), rows()))
@@ -73,7 +78,8 @@ impl Completion {
         Ok(Self {
             running,
             outputs,
-            held: None,
+            held: VecDeque::new(),
+            by_token,
             sequences,
             context: rows(),
             context_rows,
@@ -125,9 +131,18 @@ impl Completion {
     }
 
     async fn output(&mut self) -> Option<Output> {
-        match self.held.take() {
-            Some(output) => Some(output),
-            None => self.outputs.next().await,
+        let output = match self.held.pop_front() {
+            Some(output) => output,
+            None => self.outputs.next().await?,
+        };
+        match output {
+            Output::Tokens(mut tokens) if self.by_token => {
+                if let Some(rest) = tokens.split_off(1) {
+                    self.held.push_front(Output::Tokens(rest));
+                }
+                Some(Output::Tokens(tokens))
+            }
+            output => Some(output),
         }
     }
 
@@ -160,12 +175,20 @@ impl Completion {
         Ok(seen.then_some((number, piece)))
     }
 
-    /// The end of a sequence, if it comes right after what came: then both are one piece.
+    /// The end of a sequence, if what has just come brought it: then both are one piece. An end token
+    /// is what an iteration of its own brings.
     fn finished_at_once(&mut self, sequence: u32) -> Option<Finished> {
-        match self.outputs.next().now_or_never().flatten() {
-            Some(Output::Finished(finished)) if finished.sequence == sequence => Some(finished),
+        if self.held.is_empty() {
+            self.held.extend(self.outputs.next().now_or_never().flatten());
+        }
+        match self.held.pop_front()? {
+            Output::Finished(finished)
+                if finished.sequence == sequence && finished.reason != FinishReason::EndId =>
+            {
+                Some(finished)
+            }
             other => {
-                self.held = other;
+                self.held.push_front(other);
                 None
             }
         }

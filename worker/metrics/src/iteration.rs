@@ -131,6 +131,24 @@ pub(crate) fn write(words: &[AtomicU64], iteration: &Iteration) {
     sequence.store(before.wrapping_add(2), Ordering::Release);
 }
 
+/// The words of a record, whole: its sequence word first, which is 0 if there is none.
+pub(crate) fn read_words(words: &[AtomicU64]) -> Vec<u64> {
+    let fields = read(words).map(Iteration::to_words);
+    let sequence = u64::from(fields.is_some()) * 2;
+    std::iter::once(sequence).chain(fields.unwrap_or_default()).collect()
+}
+
+/// Writes what [`read_words`] has read; gives how many words those are.
+pub(crate) fn write_words(words: &[AtomicU64], read: &[u64]) -> usize {
+    if let Some((sequence, rest)) = read.split_first()
+        && let Some(&fields) = rest.first_chunk::<FIELDS>()
+        && *sequence != 0
+    {
+        write(words, &Iteration::from_words(fields));
+    }
+    RECORD_WORDS
+}
+
 /// Reads a record; `None` if none was written yet. Sleeps for moments if its writer was interrupted
 /// in the middle.
 pub(crate) fn read(words: &[AtomicU64]) -> Option<Iteration> {

@@ -9,11 +9,13 @@ mod iteration;
 mod layout;
 pub mod names;
 mod page;
+mod ranks;
 mod route;
 mod text;
 
 pub use iteration::Iteration;
 pub use layout::{Counter, Gauge, Histogram, Model, ModelCounter, ModelLabel};
 pub use page::{CounterCell, GaugeCell, HistogramCell, MetricsPage};
+pub use ranks::RankPages;
 pub use route::RouteOf;
 pub use text::{CONTENT_TYPE, PageOf, RankOf, render, render_routed};

@@ -7,11 +7,17 @@ use shardrun_shm::{Segment, ShmError, rank_prefix};
 use crate::layout::page_words;
 use crate::{Counter, Gauge, Histogram, Iteration, Model, ModelCounter, iteration};
 
-/// A page in shared memory, named `{prefix}{rank}_metrics`. Any thread may write, at the cost of
-/// one or two atomic additions.
+/// A page in shared memory, named `{prefix}{rank}_metrics`, or a copy of one. Any thread may write, at
+/// the cost of one or two atomic additions.
 #[derive(Debug)]
 pub struct MetricsPage {
-    segment: Segment,
+    words: Words,
+}
+
+#[derive(Debug)]
+enum Words {
+    Shared(Segment),
+    InMemory(Box<[AtomicU64]>),
 }
 
 impl MetricsPage {
@@ -20,7 +26,7 @@ impl MetricsPage {
     /// # Errors
     /// [`ShmError::InUse`] if a running process has this prefix and rank.
     pub fn create(prefix: &str, rank: usize) -> Result<Self, ShmError> {
-        Segment::create(&name(prefix, rank), page_words() * 8).map(|segment| Self { segment })
+        Segment::create(&name(prefix, rank), page_words() * 8).map(Self::shared)
     }
 
     /// Maps another process's page.
@@ -28,7 +34,39 @@ impl MetricsPage {
     /// # Errors
     /// [`ShmError::Io`] if there is none yet; [`ShmError::Foreign`] if another build made it.
     pub fn open(prefix: &str, rank: usize) -> Result<Self, ShmError> {
-        Segment::open(&name(prefix, rank), page_words() * 8).map(|segment| Self { segment })
+        Segment::open(&name(prefix, rank), page_words() * 8).map(Self::shared)
+    }
+
+    /// A page that no other process sees, all zeros: what another node's is copied to.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let words = (0..page_words()).map(|_| AtomicU64::new(0)).collect();
+        Self { words: Words::InMemory(words) }
+    }
+
+    fn shared(segment: Segment) -> Self {
+        Self { words: Words::Shared(segment) }
+    }
+
+    /// All words as they are now, for a copy in another process.
+    #[must_use]
+    pub fn words_now(&self) -> Vec<u64> {
+        let mut words = iteration::read_words(self.words());
+        let others = &self.words()[words.len()..];
+        words.extend(others.iter().map(|word| word.load(Ordering::Relaxed)));
+        words
+    }
+
+    /// Makes this a copy of the page that `words` were read from. Words of another length come of
+    /// another build, and change nothing.
+    pub(crate) fn set_words(&self, words: &[u64]) {
+        if words.len() != page_words() {
+            return;
+        }
+        let counted = iteration::write_words(self.words(), words);
+        for (word, &value) in self.words().iter().zip(words).skip(counted) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
 
     /// A counter of this process.
@@ -83,7 +121,10 @@ impl MetricsPage {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        self.segment.words()
+        match &self.words {
+            Words::Shared(segment) => segment.words(),
+            Words::InMemory(words) => words,
+        }
     }
 }
 

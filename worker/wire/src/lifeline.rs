@@ -77,6 +77,12 @@ pub enum FromRank {
     },
     /// The leader's engine takes requests by the line that it has offered: it has no gateway.
     Serving,
+    /// What the rank has counted: the words of its page of metrics. Said by ranks whose page is on
+    /// another node than what is scraped, with each heartbeat and at the end.
+    Counted {
+        /// As they lie in the page.
+        words: Vec<u64>,
+    },
     /// The rank can't go on, and ends.
     Failed {
         /// Why.
@@ -95,4 +101,13 @@ pub enum ToRank {
     Drain,
     /// End now, failing what runs.
     Stop,
+    /// To the leader, whose metrics are scraped: what a rank on another node has counted.
+    Counted {
+        /// Which rank.
+        rank: u32,
+        /// The rank's node.
+        host: String,
+        /// As [`FromRank::Counted`] has them.
+        words: Vec<u64>,
+    },
 }

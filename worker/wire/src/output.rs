@@ -29,6 +29,19 @@ pub struct Tokens {
     pub log_probs: Vec<f32>,
 }
 
+impl Tokens {
+    /// Takes off what is behind the first `at` tokens; `None` if that is nothing.
+    #[must_use]
+    pub fn split_off(&mut self, at: usize) -> Option<Self> {
+        if self.tokens.len() <= at {
+            return None;
+        }
+        let log_probs = self.log_probs.split_off(at.min(self.log_probs.len()));
+        let tokens = self.tokens.split_off(at);
+        Some(Self { sequence: self.sequence, index: self.index + at as u32, tokens, log_probs })
+    }
+}
+
 /// Rows of logits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Logits {

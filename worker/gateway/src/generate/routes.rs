@@ -50,7 +50,7 @@ async fn generate(
         .into_response())
 }
 
-/// An event for what each iteration brought; one event with everything for a request that does not
+/// An event for each token, and for an end that comes without one; one event with everything for a request that does not
 /// ask for more, and for one that is searched by beams, since the search decides at its end.
 ///
 /// The status is that of the first response, which is waited for.

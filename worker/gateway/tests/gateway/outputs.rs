@@ -198,10 +198,12 @@ async fn times_and_blocks_are_waited_for_after_a_stop_word() {
     let mut events = Events::open(&server, "ensemble", &with(inputs)).await;
     let id = server.submitted().await.id;
     events.sink.say(0, "abc");
+    let event = events.next().await;
+    assert_eq!((&event["text_output"], others(&event)), (&json!("a"), json!({})));
     assert_eq!(server.cancelled().await, id);
     events.sink.finish(0, FinishReason::Cancelled, Some(ACCOUNT));
     let event = events.next().await;
-    assert_eq!((&event["text_output"], others(&event)), (&json!("ab"), perf_metrics()));
+    assert_eq!((&event["text_output"], others(&event)), (&json!("b"), perf_metrics()));
     events.end().await;
 }
 

@@ -40,22 +40,22 @@ async fn events_say_whose_they_are() {
         (event["sequence_index"].as_u64().unwrap(), text, event["cum_log_probs"].as_f64().unwrap())
     };
     for (sequence, text, sum) in
-        [(1, "a", -0.5), (0, "bb", -1.0), (1, "c", -1.0), (0, "d", -1.5), (0, "e", -2.0)]
+        [(1, "a", -0.5), (0, "b", -0.5), (1, "c", -1.0), (0, "d", -1.0), (0, "e", -1.5)]
     {
         events.sink.say(sequence, text);
         assert_eq!(seen(&events.next().await), (sequence.into(), text.to_owned(), sum));
     }
-    events.sink.say_and_end(1, "f", FinishReason::EndId);
+    events.sink.say_and_end(1, "f", FinishReason::StopWords);
     assert_eq!(seen(&events.next().await), (1, "f".to_owned(), -1.5));
     events.sink.end(0, FinishReason::Length);
-    assert_eq!(seen(&events.next().await), (0, String::new(), -2.0));
+    assert_eq!(seen(&events.next().await), (0, String::new(), -1.5));
     events.end().await;
 }
 
 #[tokio::test]
 async fn one_sequence_needs_no_index() {
     let server = Server::start().await;
-    server.engine.says("out");
+    server.engine.says("o");
     let body = with(r#""num_return_sequences":1,"stream":true"#);
     let all = events(&server.stream(&body).await);
     assert_eq!((all.len(), all[0].get("sequence_index")), (1, None));
@@ -68,15 +68,19 @@ async fn a_stopped_sequence_is_silent_while_others_run() {
     let mut events = Events::open(&server, "ensemble", &body).await;
     let id = server.submitted().await.id;
     events.sink.say(0, "stop it");
-    let event = events.next().await;
-    assert_eq!((&event["sequence_index"], &event["text_output"]), (&json!(0), &json!("stop")));
+    for letter in ["s", "t", "o", "p"] {
+        let event = events.next().await;
+        assert_eq!((&event["sequence_index"], &event["text_output"]), (&json!(0), &json!(letter)));
+    }
     events.sink.say(0, " never");
-    events.sink.say(1, "on");
+    events.sink.say(1, "o");
     let event = events.next().await;
-    assert_eq!((&event["sequence_index"], &event["text_output"]), (&json!(1), &json!("on")));
+    assert_eq!((&event["sequence_index"], &event["text_output"]), (&json!(1), &json!("o")));
     server.no_calls();
-    events.sink.say(1, " stop");
-    assert_eq!(events.next().await["text_output"], " stop");
+    events.sink.say(1, "stop");
+    for letter in ["s", "t", "o", "p"] {
+        assert_eq!(events.next().await["text_output"], letter);
+    }
     events.end().await;
     assert_eq!(server.cancelled().await, id, "once all have stopped");
     server.no_calls();

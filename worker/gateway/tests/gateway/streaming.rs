@@ -77,16 +77,19 @@ impl Events {
 }
 
 #[tokio::test]
-async fn an_event_is_what_an_iteration_brought() {
+async fn an_event_is_a_token_however_many_come_at_once() {
     let server = Server::start().await;
-    server.engine.says(" a\nb");
+    server.engine.says("\nb");
     let body = r#"{"id":"7","text_input":"in","max_tokens":9,"stream":true}"#;
     let reply = server.stream(body).await;
     assert_eq!(
         reply.body,
         concat!(
             r#"data: {"id":"7","model_name":"ensemble","model_version":"1","sequence_id":0,"#,
-            r#""sequence_start":false,"sequence_end":false,"text_output":" a\nb"}"#,
+            r#""sequence_start":false,"sequence_end":false,"text_output":"\n"}"#,
+            "\n\n",
+            r#"data: {"id":"7","model_name":"ensemble","model_version":"1","sequence_id":0,"#,
+            r#""sequence_start":false,"sequence_end":false,"text_output":"b"}"#,
             "\n\n",
         )
     );
@@ -122,14 +125,21 @@ async fn an_event_comes_when_its_token_does() {
 }
 
 #[tokio::test]
-async fn tokens_and_an_end_in_one_iteration_are_one_event() {
+async fn the_last_token_and_the_end_are_one_event() {
     let server = Server::start().await;
     let body = r#"{"text_input":"in","max_tokens":9,"stream":true}"#;
     let mut events = Events::open(&server, "ensemble", body).await;
     events.sink.say(0, "a");
     assert_eq!(events.next().await["text_output"], "a");
     events.sink.say_and_end(0, "bc", FinishReason::Length);
-    assert_eq!(events.next().await["text_output"], "bc");
+    assert_eq!(events.next().await["text_output"], "b");
+    assert_eq!(events.next().await["text_output"], "c");
+    events.end().await;
+    // An end token is an iteration's own, and so an event of its own.
+    let mut events = Events::open(&server, "ensemble", body).await;
+    events.sink.say_and_end(0, "d", FinishReason::EndId);
+    assert_eq!(events.next().await["text_output"], "d");
+    assert_eq!(events.next().await["text_output"], "");
     events.end().await;
 }
 
@@ -150,9 +160,11 @@ async fn stop_words_are_found_across_events() {
     let mut server = Server::start().await;
     let body = r#"{"text_input":"in","max_tokens":99,"stream":true,"stop_words":["stop"]}"#;
     let mut events = Events::open(&server, "ensemble", body).await;
-    for (tokens, text) in [("one s", "one s"), ("to", "to"), ("p two", "p")] {
+    for tokens in ["one s", "to", "p two"] {
         events.sink.say(0, tokens);
-        assert_eq!(events.next().await["text_output"], text);
+    }
+    for letter in "one stop".chars() {
+        assert_eq!(events.next().await["text_output"], letter.to_string());
     }
     events.end().await;
     let id = server.submitted().await.id;

@@ -12,7 +12,7 @@ use crate::{Address, Secret, SocketError};
 
 /// Raised when a message of the lifeline changes, or a type in one. Stands first in an opening, as
 /// postcard writes it, in all versions.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How long a watcher may take to answer: it may be stopped for a while, by Ctrl-Z for one.
 const ANSWER: Duration = Duration::from_secs(60);

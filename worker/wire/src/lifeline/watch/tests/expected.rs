@@ -100,7 +100,7 @@ fn another_build_is_told_so() {
         // Of its opening only the version is understood.
         assert_eq!(
             answer(&[99, 0xff, 0xff, 0xff]),
-            "it speaks version 99 of the lifeline, this process version 1: both must be of one build"
+            "it speaks version 99 of the lifeline, this process version 2: both must be of one build"
         );
         let unreadable = "what it said first can't be read: ";
         assert!(answer(&[1, 0xff, 0xff, 0xff]).starts_with(unreadable));
