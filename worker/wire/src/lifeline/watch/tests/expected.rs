@@ -103,7 +103,7 @@ fn another_build_is_told_so() {
             "it speaks version 99 of the lifeline, this process version 2: both must be of one build"
         );
         let unreadable = "what it said first can't be read: ";
-        assert!(answer(&[1, 0xff, 0xff, 0xff]).starts_with(unreadable));
+        assert!(answer(&[2, 0xff, 0xff, 0xff]).starts_with(unreadable));
         assert!(answer(&[]).starts_with(unreadable));
         watched.assert_quiet();
     });
