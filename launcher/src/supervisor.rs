@@ -13,7 +13,7 @@ mod probe;
 mod restarts;
 
 pub(crate) use cause::Ended;
-pub(crate) use fleet::{Event, Fleet, FleetConfig, InstanceState};
+pub(crate) use fleet::{Event, Fleet, FleetConfig, InstanceState, JobEnd};
 pub(crate) use instance::Rules;
 pub(crate) use keeper::{Keeper, News};
 pub(crate) use restarts::RestartPolicy;

@@ -41,6 +41,8 @@ pub struct JobInfo {
     pub start_unix_s: Option<u64>,
     /// When it ended, or must end.
     pub end_unix_s: Option<u64>,
+    /// When it was told that others need its nodes.
+    pub preempt_unix_s: Option<u64>,
     /// How its batch script ended.
     pub exit: Option<Exit>,
     /// How often it was requeued.
@@ -85,6 +87,7 @@ impl JobInfo {
             submit_unix_s: None,
             start_unix_s: None,
             end_unix_s: None,
+            preempt_unix_s: None,
             exit: None,
             restarts: None,
             requeue: None,

@@ -15,7 +15,7 @@ use shardrun_config::{
 };
 use shardrun_metrics::{MetricsPage, ModelLabel, RankPages};
 use shardrun_shm::{ScratchDir, rank_prefix};
-use shardrun_wire::lifeline::{Hello, RankId, Watch};
+use shardrun_wire::lifeline::{FromRank, Hello, RankId, Watch};
 use shardrun_wire::{Address, BindTo, Listener, Secret, own_address};
 use tracing::info;
 
@@ -218,7 +218,12 @@ fn live(rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow::Res
         roles::lead(rank, &watcher, watch, hello, beats)
     } else {
         let life = Life::begin(&watcher, None, hello, beats, rank.report.clone(), |_| {})?;
-        signals::attend(|| {})?;
+        signals::attend({
+            let life = life.speaker();
+            move |signal| {
+                life.say(&FromRank::Signalled { signal });
+            }
+        })?;
         let executor = load::shard(&rank, &life)?;
         roles::follow(rank, executor, &life)
     }

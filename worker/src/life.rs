@@ -127,6 +127,18 @@ pub(crate) struct Life {
     watch: Option<Watch>,
 }
 
+/// Tells the watcher, if it is another process.
+#[derive(Clone)]
+pub(crate) struct Speaker(Option<Arc<Link>>);
+
+impl Speaker {
+    /// Says something; whether there is somebody to hear it.
+    pub(crate) fn say(&self, message: &FromRank) -> bool {
+        // A watcher that is gone is noticed where it is listened to.
+        self.0.as_ref().map(|link| link.say(message)).is_some()
+    }
+}
+
 /// A leader that watches: takes those who connect.
 pub(crate) fn listen(
     listener: Listener,
@@ -178,10 +190,12 @@ impl Life {
 
     /// Tells the watcher, if it is another process.
     pub(crate) fn say(&self, message: &FromRank) {
-        if let Some(link) = &self.link {
-            // A watcher that is gone is noticed where it is listened to.
-            let _ = link.say(message);
-        }
+        self.speaker().say(message);
+    }
+
+    /// Speaks for this rank from other threads.
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker(self.link.clone())
     }
 
     /// Whether somebody else shows the progress of all ranks.
@@ -304,7 +318,9 @@ fn watch_followers(events: &Receiver<Event>, watch: &Watch, beats: Beats, pages:
                         pulse.forget(&id);
                         followers.remove(&id);
                     }
-                    FromRank::Alive { .. }
+                    // They wait for the leader, which got it, too, or is told by who sent it.
+                    FromRank::Signalled { .. }
+                    | FromRank::Alive { .. }
                     | FromRank::Loading { .. }
                     | FromRank::Serving
                     | FromRank::Ready { .. } => {}

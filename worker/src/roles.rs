@@ -39,7 +39,7 @@ pub(crate) fn lead(
     let life = Life::begin(watcher, watch.clone(), hello, beats, rank.report.clone(), {
         let (engine, pages) = (engine.clone(), rank.pages.clone());
         move |order| match order {
-            ToRank::Drain => drain(&engine, grace),
+            ToRank::Drain { grace_ms } => drain(&engine, Duration::from_millis(grace_ms)),
             ToRank::Stop => engine.stop(),
             ToRank::Counted { rank, host, words } => pages.heard(rank, &host, &words),
             ToRank::Alive => {}
@@ -51,8 +51,13 @@ pub(crate) fn lead(
         Mode::Orchestrator => None,
     };
     signals::attend({
-        let engine = engine.clone();
-        move || drain(&engine, grace)
+        let (engine, life) = (engine.clone(), life.speaker());
+        // A supervisor has others to think of.
+        move |signal| {
+            if !life.say(&FromRank::Signalled { signal }) {
+                drain(&engine, grace);
+            }
+        }
     })?;
 
     // Read while the shards load: it takes as long.

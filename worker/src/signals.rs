@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the leader drains, the followers wait for it.
+//! SIGTERM and SIGINT: the supervisor decides what follows; without one the leader drains, and the
+//! followers wait for it.
 
 use std::time::Duration;
 
@@ -16,12 +17,12 @@ pub(crate) fn block() -> anyhow::Result<()> {
     set().thread_block().context("cannot block SIGTERM and SIGINT")
 }
 
-/// Calls `stop` when the first signal comes.
-pub(crate) fn attend(stop: impl Fn() + Send + 'static) -> anyhow::Result<()> {
+/// Calls `stop` with the number of each signal that comes.
+pub(crate) fn attend(stop: impl Fn(i32) + Send + 'static) -> anyhow::Result<()> {
     let attend = move || {
         while let Ok(signal) = set().wait() {
             info!("received {signal}");
-            stop();
+            stop(signal as i32);
             std::thread::sleep(BEFORE_SIGKILL);
             crate::exit::remove_names();
         }

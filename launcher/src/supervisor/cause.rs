@@ -25,6 +25,10 @@ pub(crate) enum Cause {
     Silent { rank: u32, silence: Duration, why: Why },
     /// It did not serve in time.
     NotReady { after: Duration, heard: usize, loaded: usize },
+    /// A signal asked a rank to end, but nobody the supervisor.
+    Signalled { rank: u32, signal: i32 },
+    /// Its ranks ended as if they had been told to.
+    Unasked,
     /// The starter ended before its ranks did.
     Starter,
 }
@@ -57,10 +61,11 @@ impl Cause {
     /// The rank it began with.
     pub(crate) fn rank(&self) -> Option<u32> {
         match *self {
-            Self::Failed { rank, .. } | Self::Lost { rank } | Self::Silent { rank, .. } => {
-                Some(rank)
-            }
-            Self::Stopped | Self::NotReady { .. } | Self::Starter => None,
+            Self::Failed { rank, .. }
+            | Self::Lost { rank }
+            | Self::Silent { rank, .. }
+            | Self::Signalled { rank, .. } => Some(rank),
+            Self::Stopped | Self::NotReady { .. } | Self::Unasked | Self::Starter => None,
         }
     }
 }
@@ -85,6 +90,8 @@ pub(crate) struct Ended {
     message: String,
     /// Whether it had come to be, and then lost a rank.
     pub(crate) lost_a_rank: bool,
+    /// Whether a node was gone.
+    pub(crate) lost_a_node: bool,
 }
 
 impl Outcome {
@@ -110,6 +117,10 @@ impl Outcome {
                 let seconds = silence.as_secs_f64();
                 (format!("{who} gave no heartbeat for {seconds:.1} s: {}", why.told()), true)
             }
+            Cause::Signalled { signal, .. } => {
+                (format!("{who} was asked to end by {}", signal_name(*signal)), true)
+            }
+            Cause::Unasked => ("its ranks ended, though nobody had told them to".to_owned(), true),
             Cause::NotReady { after, heard, loaded } => {
                 let text = format!(
                     "it did not serve within {after:?} (launch.ready_timeout_ms): {heard} ranks were \
@@ -135,14 +146,15 @@ impl Outcome {
         {
             message.push_str(&tail(&hello.log));
         }
-        Err(Ended { message: message.trim_end().to_owned(), lost_a_rank })
+        let lost_a_node = matches!(self.cause, Cause::Silent { why: Why::NodeGone, .. });
+        Err(Ended { message: message.trim_end().to_owned(), lost_a_rank, lost_a_node })
     }
 }
 
 impl Ended {
     /// No rank was started.
     pub(crate) fn not_started(message: String) -> Self {
-        Self { message, lost_a_rank: false }
+        Self { message, lost_a_rank: false, lost_a_node: false }
     }
 }
 

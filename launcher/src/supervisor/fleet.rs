@@ -3,6 +3,8 @@
 //! In leader mode there is one, and its end is the deployment's. In orchestrator mode a lost instance
 //! is started again, and a stop first lets the gateway's requests finish.
 
+mod stopping;
+
 use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -11,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use shardrun_wire::EngineStream;
 use shardrun_wire::lifeline::{self, FromRank, Hello, Pulse, RankId, Silence};
 
-use super::cause::{Outcome, Why, signal_name};
+use super::cause::{Outcome, Why};
 use super::instance::{self, Action, Instance, Rules, Stage};
 use super::restarts::{RestartPolicy, Restarts};
 use crate::starter::Placement;
+use stopping::RankSignals;
 
 /// What happened.
 #[derive(Debug)]
@@ -35,8 +38,8 @@ pub(crate) enum Event {
     NotStarted { instance: u32, attempt: u32, reason: String },
     /// Somebody asks to stop.
     Signal(i32),
-    /// The job's time limit is near.
-    TimeLimit,
+    /// The job will be ended: running requests have until then, if that is known.
+    JobEnds { why: JobEnd, until: Option<Instant> },
     /// All requests that the gateway had taken have ended.
     Idle,
     /// Another instance is to be kept.
@@ -72,7 +75,20 @@ pub(crate) enum Order {
     /// Nothing of an instance is left; it will be started again unless that is said otherwise.
     Gone { instance: u32, how: Gone },
     /// Requests may finish: take no new ones, and say when the running ones have ended.
-    Drain { time_limit: bool },
+    Drain,
+    /// The job will be ended.
+    JobEnds(JobEnd),
+    /// Find out whether a rank was asked to end because the job will be.
+    AskForJob,
+}
+
+/// Why a job ends while it is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    /// Its time is over.
+    TimeLimit,
+    /// Others need its nodes.
+    Preempted,
 }
 
 /// How an instance has gone.
@@ -80,8 +96,19 @@ pub(crate) enum Order {
 pub(crate) enum Gone {
     /// As it was told to.
     Ended,
-    /// It was lost, or did not come to be; `again` says when it is started again, if at all.
-    Lost { outcome: Lost, again: Option<Duration> },
+    /// It was lost, or did not come to be.
+    Lost { outcome: Lost, next: Next },
+}
+
+/// What follows the loss of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It is started again, after so long.
+    Again(Duration),
+    /// It is not started again.
+    GivenUp,
+    /// Nothing: all is ending, or it was to end.
+    Nothing,
 }
 
 /// What an instance was lost of.
@@ -147,6 +174,8 @@ pub(crate) struct RankState {
 pub(crate) struct FleetConfig {
     pub(crate) rules: Rules,
     pub(crate) heartbeat_timeout: Duration,
+    /// How long running requests may take after somebody asked to stop.
+    pub(crate) drain_timeout: Duration,
     /// `None` if the loss of an instance is the end.
     pub(crate) restarts: Option<RestartPolicy>,
 }
@@ -160,6 +189,7 @@ pub(crate) struct Fleet {
     /// Whether any instance ever has.
     has_served: bool,
     pulse: Pulse,
+    rank_signals: RankSignals,
 }
 
 impl Fleet {
@@ -170,8 +200,14 @@ impl Fleet {
         now: Instant,
     ) -> Self {
         let pulse = Pulse::new(config.heartbeat_timeout);
-        let mut fleet =
-            Self { config, aim: Aim::Serve, kept: BTreeMap::new(), has_served: false, pulse };
+        let mut fleet = Self {
+            config,
+            aim: Aim::Serve,
+            kept: BTreeMap::new(),
+            has_served: false,
+            pulse,
+            rank_signals: RankSignals::new(),
+        };
         for (number, (model, name)) in instances.into_iter().enumerate() {
             fleet.keep(number as u32, model, name, now);
         }
@@ -191,6 +227,9 @@ impl Fleet {
                 match message {
                     FromRank::Goodbye => self.pulse.forget(&id),
                     _ => self.pulse.heard(&id, now),
+                }
+                if let FromRank::Signalled { signal } = message {
+                    return self.on_rank_signal(id, signal, now);
                 }
                 self.tell_attempt(id, Of::Said { rank: id.rank, message }, now)
             }
@@ -214,15 +253,15 @@ impl Fleet {
             Event::NotStarted { instance, attempt, reason } => {
                 self.lost(instance, attempt, Lost::NotStarted(reason), now)
             }
-            Event::Signal(signal) => self.on_stop(&signal_name(signal), false, now),
-            Event::TimeLimit if self.aim == Aim::Serve => {
-                self.on_stop("the time limit is near", true, now)
-            }
-            Event::TimeLimit => Vec::new(),
+            Event::Signal(signal) => self.on_signal(signal, now),
+            Event::JobEnds { why, until } => self.on_job_end(why, until, now),
             Event::Idle => match self.aim {
-                Aim::Finish { .. } => self.end(now),
+                Aim::Finish { until } => self.end(until - now, now),
                 Aim::Serve | Aim::End => Vec::new(),
             },
+            Event::Add { instance, .. } if self.aim == Aim::End => {
+                vec![Order::Gone { instance, how: Gone::Ended }]
+            }
             Event::Add { instance, model, name, placement } => {
                 self.keep(instance, model, Some(name), now);
                 vec![Order::Place { instance, placement }]
@@ -240,8 +279,9 @@ impl Fleet {
         }
         if matches!(self.aim, Aim::Finish { until } if now >= until) {
             orders.push(Order::Print("the running requests did not finish in time".into()));
-            orders.extend(self.end(now));
+            orders.extend(self.end(Duration::ZERO, now));
         }
+        orders.extend(self.tick_signals(now));
         let numbers: Vec<u32> = self.kept.keys().copied().collect();
         for number in numbers {
             orders.extend(self.tick_one(number, now));
@@ -251,12 +291,12 @@ impl Fleet {
 
     /// Whether nothing is left, and nothing will come.
     pub(crate) fn is_over(&self) -> bool {
+        let given_up = |kept: &Kept| matches!(kept.state, State::GivenUp);
         let over = |kept: &Kept| matches!(kept.state, State::Ended | State::GivenUp);
-        match self.config.restarts {
-            // A gateway whose instances were given up tells its clients so, until it is stopped.
-            Some(_) => self.aim == Aim::End && self.kept.values().all(over),
-            None => self.kept.values().all(over),
-        }
+        // A gateway without an instance may be asked to load a model, but not once all are given up: its
+        // nodes serve others better.
+        let idle = self.config.restarts.is_some() && self.aim != Aim::End;
+        self.kept.values().all(over) && (!idle || self.kept.values().any(given_up))
     }
 
     /// Whether lost instances are started again.
@@ -367,60 +407,16 @@ impl Fleet {
         let as_told = matches!(&lost, Lost::Outcome(outcome) if outcome.as_told());
         let how = if as_told || !kept.wanted || !serving {
             kept.state = State::Ended;
-            if as_told { Gone::Ended } else { Gone::Lost { outcome: lost, again: None } }
+            if as_told { Gone::Ended } else { Gone::Lost { outcome: lost, next: Next::Nothing } }
+        } else if let Some(until) = kept.restarts.lost(now) {
+            kept.state = State::Waiting { until };
+            kept.attempt += 1;
+            Gone::Lost { outcome: lost, next: Next::Again(until - now) }
         } else {
-            let again = kept.restarts.lost(now);
-            kept.state = match again {
-                Some(until) => State::Waiting { until },
-                None => State::GivenUp,
-            };
-            kept.attempt += u32::from(again.is_some());
-            Gone::Lost { outcome: lost, again: again.map(|at| at - now) }
+            kept.state = State::GivenUp;
+            Gone::Lost { outcome: lost, next: Next::GivenUp }
         };
         vec![Order::Gone { instance: number, how }]
-    }
-
-    fn on_stop(&mut self, why: &str, time_limit: bool, now: Instant) -> Vec<Order> {
-        let ready = |kept: &Kept| matches!(&kept.state, State::Running(running) if running.stage() == Stage::Serving);
-        // Requests of an instance that is just being started again are to finish, too.
-        let serving = match self.config.restarts {
-            Some(_) => self.has_served,
-            None => self.kept.values().any(ready),
-        };
-        match self.aim {
-            Aim::Serve if serving => {
-                let mut orders = vec![Order::Print(format!(
-                    "{why}: running requests may finish within {:?}, new ones are refused; once more \
-                     stops at once",
-                    self.config.rules.drain_timeout
-                ))];
-                orders.push(Order::Drain { time_limit });
-                if self.config.restarts.is_some() {
-                    self.aim = Aim::Finish { until: now + self.config.rules.drain_timeout };
-                } else {
-                    orders.extend(self.end(now));
-                }
-                orders
-            }
-            Aim::Serve => {
-                let mut orders =
-                    vec![Order::Print(format!("{why}: stopping before the deployment was ready"))];
-                orders.extend(self.stop_all(now));
-                orders
-            }
-            Aim::Finish { .. } | Aim::End => self.stop_all(now),
-        }
-    }
-
-    /// Lets all instances end.
-    fn end(&mut self, now: Instant) -> Vec<Order> {
-        self.aim = Aim::End;
-        self.tell_all(|| instance::Event::Drain, now)
-    }
-
-    fn stop_all(&mut self, now: Instant) -> Vec<Order> {
-        self.aim = Aim::End;
-        self.tell_all(|| instance::Event::Stop, now)
     }
 
     fn tell_all(&mut self, event: impl Fn() -> instance::Event, now: Instant) -> Vec<Order> {
@@ -432,7 +428,8 @@ impl Fleet {
         if let Some(kept) = self.kept.get_mut(&number) {
             kept.wanted = false;
         }
-        self.tell_one(number, instance::Event::Drain, now)
+        let grace = self.config.drain_timeout;
+        self.tell_one(number, instance::Event::Drain { grace }, now)
     }
 
     /// An event that ends an instance, whichever its attempt.

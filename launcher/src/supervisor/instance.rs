@@ -38,8 +38,10 @@ pub(crate) enum Event {
     Probed { rank: u32, why: Why },
     /// The starter has ended.
     StarterEnded(ExitStatus),
-    /// The running requests may finish.
-    Drain,
+    /// The running requests may finish, if there is time for it.
+    Drain { grace: Duration },
+    /// A rank got a signal that nobody else got.
+    Signalled { rank: u32, signal: i32 },
     /// It is to end at once.
     Stop,
 }
@@ -98,7 +100,6 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) ready_timeout: Duration,
-    pub(crate) drain_timeout: Duration,
     /// Whether the starter ends by itself when its ranks do.
     pub(crate) starter_ends: bool,
 }
@@ -150,14 +151,21 @@ impl Instance {
                 Vec::new()
             }
             Event::StarterEnded(status) => self.on_starter(status, now),
-            Event::Drain => match self.phase {
+            Event::Drain { grace } => match self.phase {
                 Phase::Starting { .. } => self.end_now(Cause::Stopped, now),
                 Phase::Serving => {
-                    let until = now + self.rules.drain_timeout + DRAIN_MARGIN;
-                    self.phase = Phase::Draining { until };
-                    vec![Action::TellLeader(ToRank::Drain)]
+                    self.phase = Phase::Draining { until: now + grace + DRAIN_MARGIN };
+                    let grace_ms = grace.as_millis() as u64;
+                    vec![Action::TellLeader(match grace_ms {
+                        0 => ToRank::Stop,
+                        _ => ToRank::Drain { grace_ms },
+                    })]
                 }
                 Phase::Draining { .. } | Phase::Ending { .. } => Vec::new(),
+            },
+            Event::Signalled { rank, signal } => match self.phase {
+                Phase::Draining { .. } | Phase::Ending { .. } => Vec::new(),
+                _ => self.end_now(Cause::Signalled { rank, signal }, now),
             },
             Event::Stop => match self.phase {
                 Phase::Ending { .. } => self.kill_ranks(),
@@ -209,7 +217,8 @@ impl Instance {
         }
         let cause = match &self.phase {
             Phase::Ending { cause, .. } => cause.clone(),
-            _ if status.success() || self.all_have_gone() => Cause::Stopped,
+            Phase::Draining { .. } if status.success() || self.all_have_gone() => Cause::Stopped,
+            _ if self.all_have_gone() => Cause::Unasked,
             _ => Cause::Starter,
         };
         let rank = cause.rank().and_then(|rank| self.ranks.get(&rank));
@@ -304,7 +313,9 @@ impl Instance {
             FromRank::Counted { words } => {
                 vec![Action::Counted { rank, host: state.hello.host.clone(), words }]
             }
-            FromRank::Alive { .. } | FromRank::Loading { .. } => Vec::new(),
+            FromRank::Alive { .. } | FromRank::Loading { .. } | FromRank::Signalled { .. } => {
+                Vec::new()
+            }
         }
     }
 

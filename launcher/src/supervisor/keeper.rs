@@ -18,7 +18,7 @@ use shardrun_wire::EngineStream;
 use shardrun_wire::lifeline::{RankId, Watch};
 
 use super::cause::Ended;
-use super::fleet::{Event, Fleet, Gone, InstanceState, Lost, Order};
+use super::fleet::{Event, Fleet, Gone, InstanceState, JobEnd, Lost, Next, Order};
 use super::instance::Action;
 use super::output::StarterOutput;
 use super::probe;
@@ -37,7 +37,11 @@ pub(crate) enum News<'a> {
     /// Nothing of an instance is left; whether it is started again.
     Gone { instance: u32, ended: Option<&'a Ended>, again: bool },
     /// Take no new requests, and say when the running ones have ended.
-    Drain { time_limit: bool },
+    Drain,
+    /// The job will be ended.
+    JobEnds(JobEnd),
+    /// Find out whether the job is about to be ended, and say so.
+    AskForJob,
     /// Something has changed.
     States(Vec<InstanceState>),
 }
@@ -131,7 +135,9 @@ impl Keeper {
                 }
             }
             Order::Of { instance, attempt, action } => self.act(instance, attempt, action, tell),
-            Order::Drain { time_limit } => tell(News::Drain { time_limit }),
+            Order::Drain => tell(News::Drain),
+            Order::JobEnds(why) => tell(News::JobEnds(why)),
+            Order::AskForJob => tell(News::AskForJob),
             Order::Engine { id, engine } => tell(News::Engine { id, engine }),
             Order::Gone { instance, how, .. } => return self.gone(instance, how, tell),
         }
@@ -204,28 +210,34 @@ impl Keeper {
             // What can't be removed is swept by the next start.
             let _ = shardrun_shm::remove_all(&prefix);
         }
-        let (ended, again) = match how {
-            Gone::Ended => (None, None),
-            Gone::Lost { outcome, again } => {
+        let (ended, next) = match how {
+            Gone::Ended => (None, Next::Nothing),
+            Gone::Lost { outcome, next } => {
                 let program = self.starter.kind.program();
                 let ended = match outcome {
                     Lost::Outcome(outcome) => outcome.result(program, &notices).err(),
                     Lost::NotStarted(reason) => Some(Ended::not_started(reason)),
                 };
-                (ended, again)
+                (ended, next)
             }
         };
-        tell(News::Gone { instance, ended: ended.as_ref(), again: again.is_some() });
-        match (ended, again) {
-            (Some(ended), Some(after)) => {
+        let again = matches!(next, Next::Again(_));
+        tell(News::Gone { instance, ended: ended.as_ref(), again });
+        let ended = ended?;
+        match next {
+            Next::Again(after) => {
                 eprintln!("{ended}\nstarting it again in {after:.1?}");
                 None
             }
-            (Some(ended), None) if self.fleet.recovers() => {
+            Next::GivenUp if self.fleet.recovers() => {
                 eprintln!("{ended}\nit is not started again (supervision.max_restarts)");
                 Some(ended)
             }
-            (ended, _) => ended,
+            Next::Nothing if self.fleet.recovers() => {
+                eprintln!("{ended}");
+                None
+            }
+            Next::GivenUp | Next::Nothing => Some(ended),
         }
     }
 

@@ -1,8 +1,9 @@
 //! `shardrun serve`: a deployment's ranks started, watched, and served from, to its end.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::unistd::getuid;
@@ -18,11 +19,16 @@ use crate::nodes::{self, Nodes};
 use crate::orchestrator::{Orchestrator, Reload};
 use crate::run::{Ended as RunEnded, Endpoint, RunRecord, RunStage, StateFile};
 use crate::starter::{self, Generation, Kind, Starter};
-use crate::supervisor::{Event, Fleet, FleetConfig, Keeper, News, RestartPolicy, Rules};
+use crate::supervisor::{
+    Ended, Event, Fleet, FleetConfig, JobEnd, Keeper, News, RestartPolicy, Rules,
+};
 use crate::{exit, fetch, programs, progress};
 
+/// How long an answer of Slurm's about the job counts for what comes after it.
+const ASKED_LATELY: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let in_job = InJob::find()?;
+    let in_job = InJob::find()?.map(Arc::new);
     let (run, reload): (RunDir, Reload) = match &args.run_dir {
         Some(dir) => {
             let run = RunDir::open(dir)?;
@@ -31,11 +37,11 @@ pub(crate) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         None => {
             let deployment = args.deployment.clone();
-            let run = new_run(&deployment.load()?.deployment, in_job.as_ref())?;
+            let run = new_run(&deployment.load()?.deployment, in_job.as_deref())?;
             (run, Box::new(move || Ok(deployment.load()?.deployment)))
         }
     };
-    let restarts = in_job.as_ref().map_or(0, InJob::restarts);
+    let restarts = in_job.as_ref().map_or(0, |job| job.restarts());
     let host = nodes::host()?;
     let mut state = StateFile::begin(&run.path, host.clone(), restarts)?;
     let result = serve(&run, reload, in_job.as_ref(), &host, &mut state, out);
@@ -64,7 +70,7 @@ fn new_run(deployment: &Deployment, in_job: Option<&InJob>) -> anyhow::Result<Ru
 fn serve(
     run: &RunDir,
     reload: Reload,
-    in_job: Option<&InJob>,
+    in_job: Option<&Arc<InJob>>,
     host: &str,
     state: &mut StateFile,
     out: &mut dyn Write,
@@ -73,7 +79,7 @@ fn serve(
     if let Some(in_job) = in_job {
         in_job.check_restarts(&deployment.slurm)?;
     }
-    let nodes = Nodes::find(deployment, in_job.map(InJob::allocation))?;
+    let nodes = Nodes::find(deployment, in_job.map(|job| job.allocation()))?;
     let layout = Layout::new(deployment, &nodes.allocation)?;
     let kind = starter::kind(deployment, in_job.is_some());
     let uid = getuid().as_raw();
@@ -85,7 +91,7 @@ fn serve(
     starter::write_layout(&run.config, &layout)?;
 
     let (sender, events) = channel();
-    attend_signals(sender.clone())?;
+    attend_signals(sender.clone(), in_job.cloned())?;
     if let Some(in_job) = in_job {
         in_job.watch_the_clock(&deployment.slurm, sender.clone())?;
     }
@@ -122,6 +128,7 @@ fn serve(
         }
         Mode::Leader | Mode::Auto => Front::Leaders(lifelines.clone()),
     };
+    let asks = sender.clone();
     let keeper = Keeper::new(fleet, starter, lifelines, (sender, events));
     let models: Vec<_> = deployment.models.iter().map(|model| model.name.clone()).collect();
     let ready = |state: &mut StateFile, out: &mut dyn Write, http: &str, metrics: &str| {
@@ -134,7 +141,7 @@ fn serve(
             state.endpoint = Some(Endpoint { host, http, metrics, models: models.clone() });
         });
     };
-    let mut by_time_limit = false;
+    let (mut job_end, mut asked) = (None, None::<Instant>);
     let result = keeper.run(|news| match (news, &mut front) {
         (News::Serving { addresses: Some((http, metrics)), .. }, Front::Leaders(_)) => {
             ready(state, out, &http, &metrics);
@@ -157,8 +164,16 @@ fn serve(
         (News::Gone { instance, ended, again }, Front::Ours(orchestrator)) => {
             orchestrator.gone(instance, ended, again);
         }
-        (News::Drain { time_limit }, front) => {
-            by_time_limit = time_limit;
+        (News::JobEnds(why), _) => job_end = Some(why),
+        (News::AskForJob, _) => {
+            // All ranks of a job get a signal at once.
+            let lately = asked.is_some_and(|at| at.elapsed() < ASKED_LATELY);
+            if let Some(in_job) = in_job.filter(|_| !lately) {
+                asked = Some(Instant::now());
+                in_job.look_for_preemption(asks.clone());
+            }
+        }
+        (News::Drain, front) => {
             state.update(|state| state.stage = RunStage::Draining);
             if let Front::Ours(orchestrator) = front {
                 orchestrator.drain();
@@ -174,10 +189,30 @@ fn serve(
         Front::Leaders(lifelines) => drop(lifelines),
     }
     clean_up(run, prefix.as_str());
+    if result.is_ok() {
+        eprintln!("{} has ended", deployment.name);
+    }
+    let followed = in_job.map_or(Ok(()), |in_job| follow(in_job, run, job_end, &result));
+    // What was lost weighs more than what could not follow.
     result?;
-    eprintln!("{} has ended", deployment.name);
-    if let Some(in_job) = in_job.filter(|_| by_time_limit) {
-        in_job.after_time_limit(&deployment.slurm, &run.path)?;
+    followed
+}
+
+/// What follows in the job's place, if anything does.
+fn follow(
+    in_job: &InJob,
+    run: &RunDir,
+    job_end: Option<JobEnd>,
+    result: &Result<(), Ended>,
+) -> anyhow::Result<()> {
+    let keys = &run.deployment.slurm;
+    match (job_end, result) {
+        (Some(JobEnd::TimeLimit), _) => in_job.after_time_limit(keys, &run.path)?,
+        (Some(JobEnd::Preempted), _) => in_job.requeue_after("preempted", keys),
+        (None, Err(ended)) if ended.lost_a_node => {
+            in_job.requeue_after("a node is lost", keys);
+        }
+        (None, _) => {}
     }
     Ok(())
 }
@@ -196,10 +231,10 @@ fn fleet(deployment: &Deployment, kind: Kind) -> Fleet {
     let config = FleetConfig {
         rules: Rules {
             ready_timeout: deployment.launch.ready_timeout,
-            drain_timeout: times.drain_timeout,
             starter_ends: kind.ends_with_ranks(),
         },
         heartbeat_timeout: times.heartbeat_timeout,
+        drain_timeout: times.drain_timeout,
         restarts: orchestrated.then_some(RestartPolicy {
             most: times.max_restarts,
             backoff: times.restart_backoff,
@@ -246,18 +281,19 @@ fn clean_up(run: &RunDir, prefix: &str) {
     let _ = std::fs::remove_file(RunDir::secret_of(&run.config));
 }
 
-fn attend_signals(events: Sender<Event>) -> anyhow::Result<()> {
+fn attend_signals(events: Sender<Event>, in_job: Option<Arc<InJob>>) -> anyhow::Result<()> {
     let mut signals =
         Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).context("cannot attend to signals")?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
-            let event = match signal {
-                // Slurm was asked for this one before the time limit.
-                SIGUSR2 => Event::TimeLimit,
-                signal => Event::Signal(signal),
-            };
-            if events.send(event).is_err() {
-                return;
+            match (signal, &in_job) {
+                // Slurm was asked for this one before the job's end.
+                (SIGUSR2, Some(in_job)) => in_job.warned(events.clone()),
+                (signal, _) => {
+                    if events.send(Event::Signal(signal)).is_err() {
+                        return;
+                    }
+                }
             }
         }
     })?;

@@ -60,6 +60,7 @@ fn of_job(job: &JobId, line: [&str; 19]) -> Option<JobInfo> {
         submit_unix_s: unix_seconds(submit),
         start_unix_s: unix_seconds(start),
         end_unix_s: unix_seconds(end),
+        preempt_unix_s: None,
         exit: Exit::parse(exit),
         memory: requested(memory),
         tres: given(tres),

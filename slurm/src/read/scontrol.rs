@@ -37,6 +37,7 @@ pub(crate) fn job(line: &str) -> Option<JobInfo> {
         submit_unix_s: time("SubmitTime"),
         start_unix_s: time("StartTime"),
         end_unix_s: time("EndTime"),
+        preempt_unix_s: time("PreemptTime"),
         exit: pair("ExitCode").and_then(Exit::parse),
         restarts: number("Restarts"),
         requeue: pair("Requeue").map(|flag| flag == "1"),

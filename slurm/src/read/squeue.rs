@@ -46,6 +46,7 @@ pub(crate) fn job(line: &str) -> Option<JobInfo> {
         submit_unix_s: unix_seconds(submit),
         start_unix_s: unix_seconds(start),
         end_unix_s: unix_seconds(end),
+        preempt_unix_s: None,
         // squeue doesn't say whether it is per node or per CPU; per node is what jobs ask for.
         memory: parse_request(memory).map(Memory::PerNode),
         tres_per_node: given(tres_per_node),

@@ -51,6 +51,35 @@ fn sockets(deployment: &Deployment) -> anyhow::Result<Vec<String>> {
     Ok(deployment.run_files()?.into_iter().filter(is_socket).collect())
 }
 
+/// A rank that somebody asks to end: its instance is started again, and its streams go on.
+fn a_rank_asked_to_end(spawner: Spawner) -> anyhow::Result<()> {
+    let Some((deployment, client)) = begin(spawner)? else { return Ok(()) };
+    let expected = undisturbed(&client, &asked())?;
+    for rank in [0, 1] {
+        let playing = Playing::begin(&client, &asked());
+        playing.until_come(expected.len(), "alpha", 64)?;
+        hit(&deployment, 0, Role::Rank(rank), SIGTERM)?;
+        expect_same(&playing.finish()?, &expected)?;
+        let printed = deployment.stderr();
+        let sentence = "was asked to end by SIGTERM";
+        let times = printed.matches(sentence).count();
+        ensure!(times == rank as usize + 1, "not {} times {sentence:?}: {printed}", rank + 1);
+        until_ready(&client, 2.0, 1.0)?;
+    }
+    deployment.signal(Role::Launcher, SIGTERM)?;
+    expect_nothing_left(&deployment, END)
+}
+
+#[test]
+fn a_rank_asked_to_end_is_no_loss_by_step() -> anyhow::Result<()> {
+    a_rank_asked_to_end(Spawner::Step)
+}
+
+#[test]
+fn a_rank_asked_to_end_is_no_loss_by_comm_spawn() -> anyhow::Result<()> {
+    a_rank_asked_to_end(Spawner::CommSpawn)
+}
+
 /// Streams that run come to their ends, those of an instance that dies meanwhile, too.
 fn drain(spawner: Spawner) -> anyhow::Result<()> {
     let Some((deployment, client)) = begin(spawner)? else { return Ok(()) };

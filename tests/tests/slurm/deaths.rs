@@ -158,3 +158,24 @@ fn a_job_that_lost_a_node_starts_again_elsewhere() -> anyhow::Result<()> {
     answers(&client, "b")?;
     batch.cancel_but(Slurm::MayStay)
 }
+
+/// In leader mode the loss of a node is the end of what was started, and the job goes back to the queue by
+/// itself, long before Slurm gives the node up.
+#[test]
+fn leader_mode_goes_back_to_the_queue_when_a_node_is_lost() -> anyhow::Result<()> {
+    let Some(mut site) = Site::new(3)? else { return Ok(()) };
+    let options = ["--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=2", "--requeue"];
+    let keys = [("model.tp_size", json!(2)), ("slurm.requeue", json!(true))];
+    let batch = site.serve(&options, &keys)?;
+    batch.client()?;
+    let id = batch.id;
+    let began = Instant::now();
+    site.cluster.power_off(2)?;
+    let batch = Batch::again(&site, id);
+    batch.says("goes back to the queue", 1, LONG)?;
+    println!("a node without power: back in the queue after {:.2?}", began.elapsed());
+    let client = batch.client_of_start(2)?;
+    println!("a node without power: the job serves again after {:.2?}", began.elapsed());
+    answers(&client, "ensemble")?;
+    batch.cancel_but(Slurm::MayStay)
+}

@@ -60,11 +60,16 @@ struct Traces {
 impl Site {
     /// A cluster of so many nodes, or `None` where this machine can't have one.
     pub(crate) fn new(nodes: usize) -> anyhow::Result<Option<Self>> {
+        Self::with(nodes, "")
+    }
+
+    /// The same, with more lines of slurm.conf.
+    pub(crate) fn with(nodes: usize, conf: &str) -> anyhow::Result<Option<Self>> {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(model) = model()? else { return Ok(None) };
         // That a node is gone is noticed soon.
-        let conf = "MessageTimeout=4\nTCPTimeout=1".to_owned();
+        let conf = format!("MessageTimeout=4\nTCPTimeout=1\n{conf}");
         let options =
             ClusterOptions { nodes, slurmd_timeout_s: 5, conf, ..ClusterOptions::default() };
         let Some(cluster) = slurm_or_skip(&options)? else { return Ok(None) };

@@ -83,6 +83,11 @@ pub enum FromRank {
         /// As they lie in the page.
         words: Vec<u64>,
     },
+    /// The rank got a signal that asks it to end. It goes on: what follows is its supervisor's to say.
+    Signalled {
+        /// Its number.
+        signal: i32,
+    },
     /// The rank can't go on, and ends.
     Failed {
         /// Why.
@@ -98,7 +103,10 @@ pub enum ToRank {
     /// A heartbeat.
     Alive,
     /// Finish the running requests, then end.
-    Drain,
+    Drain {
+        /// Milliseconds that they may take.
+        grace_ms: u64,
+    },
     /// End now, failing what runs.
     Stop,
     /// To the leader, whose metrics are scraped: what a rank on another node has counted.

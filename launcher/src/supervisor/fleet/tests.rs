@@ -1,9 +1,12 @@
 use std::os::unix::process::ExitStatusExt as _;
+use std::sync::Arc;
 
 use proptest::prelude::*;
+use shardrun_config::{Deployment, Layout};
 use shardrun_wire::lifeline::ToRank;
 
 use super::*;
+use crate::starter::Generation;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,8 +17,9 @@ struct Story {
 
 fn config(restarts: Option<u32>) -> FleetConfig {
     FleetConfig {
-        rules: Rules { ready_timeout: 60 * SECOND, drain_timeout: 5 * SECOND, starter_ends: true },
+        rules: Rules { ready_timeout: 60 * SECOND, starter_ends: true },
         heartbeat_timeout: 5 * SECOND,
+        drain_timeout: 5 * SECOND,
         restarts: restarts.map(|most| RestartPolicy { most, backoff: SECOND, backoff_max: SECOND }),
     }
 }
@@ -85,10 +89,10 @@ impl Story {
 fn a_lost_instance_is_started_again_and_the_other_left_alone() {
     let mut story = Story::orchestrated(3);
     let orders = story.die(1, 0);
-    let [Order::Gone { instance: 1, how: Gone::Lost { again, .. } }] = orders.as_slice() else {
+    let [Order::Gone { instance: 1, how: Gone::Lost { next, .. } }] = orders.as_slice() else {
         panic!("{orders:?}");
     };
-    assert_eq!(*again, Some(SECOND));
+    assert_eq!(*next, Next::Again(SECOND));
     assert_eq!((story.state(0).as_str(), story.state(1).as_str()), ("serving", "restarting"));
     assert!(story.tick().is_empty());
     let orders = story.pass(SECOND);
@@ -115,7 +119,10 @@ fn an_instance_that_keeps_dying_is_given_up_and_the_rest_goes_on() {
     story.pass(SECOND);
     let orders = story.die(1, 1);
     assert!(
-        matches!(orders.as_slice(), [Order::Gone { how: Gone::Lost { again: None, .. }, .. }]),
+        matches!(
+            orders.as_slice(),
+            [Order::Gone { how: Gone::Lost { next: Next::GivenUp, .. }, .. }]
+        ),
         "{orders:?}"
     );
     assert_eq!(story.state(1), "given up");
@@ -123,7 +130,7 @@ fn an_instance_that_keeps_dying_is_given_up_and_the_rest_goes_on() {
     story.die(0, 0);
     story.pass(SECOND);
     story.die(0, 1);
-    assert!(!story.fleet.is_over(), "the gateway tells its clients until it is stopped");
+    assert!(story.fleet.is_over(), "nothing is left that could serve");
 }
 
 #[test]
@@ -135,7 +142,10 @@ fn a_starter_that_cannot_be_started_counts_as_a_loss() {
     let orders = story.tell(Event::NotStarted { instance: 0, attempt: 1, reason });
     assert!(matches!(
         orders.as_slice(),
-        [Order::Gone { how: Gone::Lost { outcome: Lost::NotStarted(_), again: Some(_) }, .. }]
+        [Order::Gone {
+            how: Gone::Lost { outcome: Lost::NotStarted(_), next: Next::Again(_) },
+            ..
+        }]
     ));
 }
 
@@ -143,7 +153,7 @@ fn a_starter_that_cannot_be_started_counts_as_a_loss() {
 fn a_signal_drains_the_gateway_first_and_then_the_instances() {
     let mut story = Story::orchestrated(3);
     let orders = story.tell(Event::Signal(15));
-    assert!(matches!(orders.as_slice(), [Order::Print(_), Order::Drain { time_limit: false }]));
+    assert!(matches!(orders.as_slice(), [Order::Print(_), Order::Drain]));
     story.die(1, 0);
     assert_eq!(story.state(1), "restarting", "its requests are to finish, too");
     let orders = story.tell(Event::Idle);
@@ -151,7 +161,7 @@ fn a_signal_drains_the_gateway_first_and_then_the_instances() {
         orders.iter().any(|order| {
             matches!(
                 order,
-                Order::Of { action: Action::TellLeader(ToRank::Drain), instance: 0, .. }
+                Order::Of { action: Action::TellLeader(ToRank::Drain { .. }), instance: 0, .. }
             )
         })
     };
@@ -181,6 +191,10 @@ fn requests_that_do_not_end_are_not_waited_for_and_a_second_signal_kills() {
     heard(&mut story);
     let orders = story.pass(SECOND);
     assert!(matches!(orders[0], Order::Print(_)), "{orders:?}");
+    let stopped = |order: &&Order| {
+        matches!(order, Order::Of { action: Action::TellLeader(ToRank::Stop), .. })
+    };
+    assert_eq!(orders.iter().filter(stopped).count(), 2, "no time is left: {orders:?}");
     let orders = story.tell(Event::Signal(2));
     let kills = orders
         .iter()
@@ -192,17 +206,120 @@ fn requests_that_do_not_end_are_not_waited_for_and_a_second_signal_kills() {
 fn in_leader_mode_the_first_loss_is_the_end() {
     let mut story = Story::led();
     let orders = story.die(0, 0);
-    assert!(matches!(orders.as_slice(), [Order::Gone { how: Gone::Lost { again: None, .. }, .. }]));
+    assert!(matches!(
+        orders.as_slice(),
+        [Order::Gone { how: Gone::Lost { next: Next::GivenUp, .. }, .. }]
+    ));
     assert!(story.fleet.is_over());
 }
 
 #[test]
-fn the_time_limit_drains_once() {
+fn the_end_of_the_job_drains_once_and_until_then() {
     let mut story = Story::led();
-    let orders = story.tell(Event::TimeLimit);
-    assert!(matches!(orders[1], Order::Drain { time_limit: true }), "{orders:?}");
-    assert!(matches!(orders[2], Order::Of { action: Action::TellLeader(ToRank::Drain), .. }));
-    assert!(story.tell(Event::TimeLimit).is_empty());
+    let end = Event::JobEnds { why: JobEnd::TimeLimit, until: Some(story.now + 40 * SECOND) };
+    let orders = story.tell(end);
+    let [
+        Order::JobEnds(JobEnd::TimeLimit),
+        Order::Print(said),
+        Order::Drain,
+        Order::Of { action: Action::TellLeader(ToRank::Drain { grace_ms: 40_000 }), .. },
+    ] = orders.as_slice()
+    else {
+        panic!("{orders:?}");
+    };
+    assert!(said.starts_with("the time limit is near: running requests may finish within 40s"));
+    let again = Event::JobEnds { why: JobEnd::Preempted, until: None };
+    assert!(matches!(story.tell(again).as_slice(), [Order::JobEnds(JobEnd::Preempted)]));
+}
+
+/// A signal that an instance's only rank got.
+fn signalled(story: &mut Story, instance: u32) -> Vec<Order> {
+    let id = RankId { instance, attempt: 0, rank: 0 };
+    story.tell(Event::Said { id, message: FromRank::Signalled { signal: 15 } })
+}
+
+#[test]
+fn in_leader_mode_a_rank_s_signal_is_everybody_s() {
+    let mut story = Story::led();
+    assert!(matches!(signalled(&mut story, 0).as_slice(), [Order::AskForJob]));
+    assert!(story.pass(SECOND).is_empty());
+    let orders = story.pass(SECOND);
+    assert!(
+        matches!(
+            orders.as_slice(),
+            [Order::Print(said), Order::Drain, Order::Of { .. }]
+                if said.starts_with("rank 0 got SIGTERM: ")
+        ),
+        "{orders:?}"
+    );
+    assert!(signalled(&mut story, 0).is_empty());
+}
+
+#[test]
+fn an_instance_whose_rank_got_a_signal_is_started_again() {
+    let mut story = Story::orchestrated(3);
+    assert!(matches!(signalled(&mut story, 1).as_slice(), [Order::AskForJob]));
+    assert!(story.pass(SECOND).is_empty());
+    let orders = story.pass(SECOND);
+    assert!(
+        matches!(orders.as_slice(), [Order::Of { instance: 1, action: Action::KillRanks(_), .. }]),
+        "{orders:?}"
+    );
+    let orders = story.die(1, 0);
+    let [Order::Gone { how: Gone::Lost { outcome: Lost::Outcome(outcome), next }, .. }] =
+        orders.as_slice()
+    else {
+        panic!("{orders:?}");
+    };
+    assert_eq!(*next, Next::Again(SECOND));
+    let said = outcome.result("srun", "").unwrap_err().to_string();
+    assert_eq!(said, "m.1: rank 0 on n (pid 7) was asked to end by SIGTERM");
+}
+
+#[test]
+fn signals_of_all_ranks_of_a_job_that_ends_lose_nothing() {
+    let mut story = Story::orchestrated(3);
+    signalled(&mut story, 0);
+    signalled(&mut story, 1);
+    story.pass(SECOND);
+    story.tell(Event::JobEnds { why: JobEnd::Preempted, until: Some(story.now + 4 * SECOND) });
+    for _ in 0..3 {
+        assert!(story.pass(SECOND).is_empty());
+    }
+    assert_eq!((story.state(0).as_str(), story.state(1).as_str()), ("serving", "serving"));
+}
+
+#[test]
+fn ranks_that_end_unasked_are_lost() {
+    let mut story = Story::orchestrated(3);
+    let id = RankId { instance: 0, attempt: 0, rank: 0 };
+    story.tell(Event::Said { id, message: FromRank::Goodbye });
+    story.tell(Event::Closed { id });
+    let status = ExitStatus::from_raw(0);
+    let orders = story.tell(Event::StarterEnded { instance: 0, attempt: 0, status });
+    assert!(
+        matches!(
+            orders.as_slice(),
+            [Order::Gone { how: Gone::Lost { next: Next::Again(_), .. }, .. }]
+        ),
+        "{orders:?}"
+    );
+}
+
+#[test]
+fn nothing_is_added_at_the_end() {
+    let mut story = Story::orchestrated(3);
+    story.tell(Event::Signal(15));
+    story.tell(Event::Idle);
+    let text = "name = \"d\"\nmodel.source = \"/m.gguf\"\nrun.dir = \"/r\"\n";
+    let deployment = Deployment::from_resolved_toml(text).unwrap();
+    let http = ([127, 0, 0, 1], 0).into();
+    let layout = Layout { instances: Vec::new(), http, metrics: http };
+    let generation = Generation { deployment, layout, config: "/r/deployment.toml".into() };
+    let placement = Placement { generation: Arc::new(generation), place: 0 };
+    let add = Event::Add { instance: 2, model: "m".into(), name: "m.2".into(), placement };
+    let orders = story.tell(add);
+    assert!(matches!(orders.as_slice(), [Order::Gone { instance: 2, how: Gone::Ended }]));
 }
 
 #[test]
@@ -229,7 +346,7 @@ proptest! {
     /// signals and the end of everything that was started it is over.
     #[test]
     fn it_always_comes_to_an_end(
-        happenings in prop::collection::vec((0u8..8, 0u32..3, 0u32..4, 0u64..4000), 0..60)
+        happenings in prop::collection::vec((0u8..9, 0u32..3, 0u32..4, 0u64..4000), 0..60)
     ) {
         let mut story = Story::orchestrated(2);
         let mut started = vec![(0, 0), (1, 0)];
@@ -250,7 +367,8 @@ proptest! {
                 3 => story.tell(Event::Said { id, message: FromRank::Goodbye }),
                 4 => story.tell(Event::Idle),
                 5 => story.tell(Event::NotStarted { instance, attempt, reason: "r".into() }),
-                6 => story.tell(Event::TimeLimit),
+                6 => story.tell(Event::JobEnds { why: JobEnd::TimeLimit, until: None }),
+                7 => signalled(&mut story, instance),
                 _ => {
                     let hello =
                         Hello { id, world_size: 1, host: "n".into(), pid: 7, log: String::new() };

@@ -6,13 +6,15 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+const DRAIN: Event = Event::Drain { grace: TIMEOUT };
+
 struct Story {
     instance: Instance,
     now: Instant,
 }
 
 fn rules(starter_ends: bool) -> Rules {
-    Rules { ready_timeout: TIMEOUT, drain_timeout: TIMEOUT, starter_ends }
+    Rules { ready_timeout: TIMEOUT, starter_ends }
 }
 
 impl Story {
@@ -185,10 +187,10 @@ fn what_is_not_ready_in_time_is_ended() {
 #[test]
 fn a_drain_ends_with_goodbyes_and_a_stop_kills() {
     let mut story = Story::serving();
-    assert_eq!(story.tell(Event::Drain), [Action::TellLeader(ToRank::Drain)]);
+    assert_eq!(story.tell(DRAIN), [Action::TellLeader(ToRank::Drain { grace_ms: 5000 })]);
     assert_eq!(story.tell(Event::Stop), [Action::KillRanks(vec![100, 101])]);
     let mut story = Story::serving();
-    story.tell(Event::Drain);
+    story.tell(DRAIN);
     for rank in 0..2 {
         story.said(rank, FromRank::Goodbye);
         assert!(story.closed(rank).is_empty());
@@ -200,7 +202,7 @@ fn a_drain_ends_with_goodbyes_and_a_stop_kills() {
 #[test]
 fn a_starter_that_outlives_its_ranks_is_stopped() {
     let mut story = Story::spawned();
-    story.tell(Event::Drain);
+    story.tell(DRAIN);
     story.said(0, FromRank::Goodbye);
     story.said(1, FromRank::Goodbye);
     assert!(story.closed(0).is_empty());
@@ -215,7 +217,7 @@ fn a_starter_that_outlives_its_ranks_is_stopped() {
 #[test]
 fn a_drain_that_takes_too_long_is_cut() {
     let mut story = Story::serving();
-    story.tell(Event::Drain);
+    story.tell(DRAIN);
     assert!(story.pass(TIMEOUT).is_empty());
     let actions = story.pass(DRAIN_MARGIN);
     assert!(actions.contains(&Action::KillRanks(vec![100, 101])), "{actions:?}");

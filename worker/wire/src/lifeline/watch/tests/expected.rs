@@ -77,8 +77,8 @@ fn a_new_attempt_ends_the_old_one_without_an_event() {
         watched.watch.expect(0, 1);
         let (_again, mut again_reader) = watched.connect(hello(id(0, 1, 0))).unwrap();
         assert!(matches!(watched.event(), Event::Hello { .. }));
-        watched.watch.say_to_all(&ToRank::Drain);
-        assert_eq!(again_reader.hear(), Some(ToRank::Drain));
+        watched.watch.say_to_all(&ToRank::Drain { grace_ms: 9 });
+        assert_eq!(again_reader.hear(), Some(ToRank::Drain { grace_ms: 9 }));
         watched.assert_quiet();
     });
 }

@@ -20,9 +20,9 @@ fn both_ends_hear_each_other_and_each_others_end() {
         let Event::Said { id: who, message } = watched.event() else { panic!() };
         assert_eq!((who, message), (id(0, 0, 1), FromRank::Alive { step: 7 }));
         watched.watch.say(&id(0, 0, 0), &ToRank::Stop);
-        watched.watch.say(&id(0, 0, 1), &ToRank::Drain);
+        watched.watch.say(&id(0, 0, 1), &ToRank::Drain { grace_ms: 9 });
         watched.watch.say_to_all(&ToRank::Alive);
-        assert_eq!(reader.hear(), Some(ToRank::Drain));
+        assert_eq!(reader.hear(), Some(ToRank::Drain { grace_ms: 9 }));
         assert_eq!(reader.hear(), Some(ToRank::Alive));
         drop((link, reader));
         let closed = watched.event();
@@ -93,7 +93,7 @@ fn a_rank_that_reads_nothing_holds_up_nobody_and_is_told_whole_messages_in_the_e
         for _ in 0..300_000 {
             watched.watch.say(&id(0, 0, 0), &ToRank::Alive);
             let before = Instant::now();
-            watched.watch.say(&id(0, 0, 0), &ToRank::Drain);
+            watched.watch.say(&id(0, 0, 0), &ToRank::Drain { grace_ms: 9 });
             worst = worst.max(before.elapsed());
             if before.elapsed() >= Duration::from_millis(5) {
                 break;
