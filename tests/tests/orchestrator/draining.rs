@@ -63,7 +63,7 @@ fn a_rank_asked_to_end(spawner: Spawner) -> anyhow::Result<()> {
         let printed = deployment.stderr();
         let sentence = "was asked to end by SIGTERM";
         let times = printed.matches(sentence).count();
-        ensure!(times == rank as usize + 1, "not {} times {sentence:?}: {printed}", rank + 1);
+        ensure!(times == rank + 1, "not {} times {sentence:?}: {printed}", rank + 1);
         until_ready(&client, 2.0, 1.0)?;
     }
     deployment.signal(Role::Launcher, SIGTERM)?;
