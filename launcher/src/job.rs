@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use shardrun_config::{AtTimeLimit, Slurm as SlurmKeys};
-use shardrun_slurm::{Allocation, Slurm};
+use shardrun_slurm::{Allocation, JobId, Slurm};
 
 use crate::run::RunRecord;
 use crate::supervisor::{Event, JobEnd};
@@ -37,8 +37,8 @@ impl InJob {
         Ok(allocation.map(|allocation| Self { allocation, slurm: Slurm::new() }))
     }
 
-    pub(crate) fn id(&self) -> String {
-        self.allocation.job.to_string()
+    pub(crate) fn id(&self) -> &JobId {
+        &self.allocation.job
     }
 
     pub(crate) fn allocation(&self) -> &Allocation {
@@ -50,15 +50,25 @@ impl InJob {
         self.allocation.restart_count
     }
 
+    /// Takes the run in `run` over from whoever made it, or from the job before.
+    ///
     /// # Errors
-    /// If it was started again too often.
-    pub(crate) fn check_restarts(&self, keys: &SlurmKeys) -> anyhow::Result<()> {
-        if self.restarts() > keys.max_requeues {
+    /// If it was started again too often, or can't be followed by another job as it is to be.
+    pub(crate) fn take_over(&self, keys: &SlurmKeys, run: &Path) -> anyhow::Result<()> {
+        let record = RunRecord::hand_to(run, self.id())?;
+        let times = self.restarts() + record.successors;
+        if times > keys.max_requeues {
             bail!(
-                "job {} was started again {} times; slurm.max_requeues is {}",
+                "{} was started again {times} times, as job {} at last; slurm.max_requeues is {}",
+                record.name,
                 self.id(),
-                self.restarts(),
                 keys.max_requeues
+            );
+        }
+        if keys.at_time_limit == AtTimeLimit::Successor && !run.join(SCRIPT).exists() {
+            bail!(
+                "slurm.at_time_limit is \"successor\", and only what `shardrun submit` has submitted has a \
+                 script to submit again; let it be \"end\" or \"requeue\" here"
             );
         }
         Ok(())
@@ -134,46 +144,50 @@ impl InJob {
     }
 
     /// Gives the job back to the queue if it is to be started again after preemption or the loss of a
-    /// node: says so, or why not.
-    pub(crate) fn requeue_after(&self, why: &str, keys: &SlurmKeys) {
-        if !keys.requeue {
-            return;
+    /// node.
+    pub(crate) fn requeue_after(
+        &self,
+        why: &str,
+        keys: &SlurmKeys,
+        run: &Path,
+    ) -> anyhow::Result<()> {
+        if keys.requeue && self.may_start_again(keys, &RunRecord::of_run(run)?) {
+            self.slurm.requeue(&self.allocation.job)?;
+            eprintln!("{why}: job {} goes back to the queue", self.id());
         }
-        let id = self.id();
-        if self.restarts() >= keys.max_requeues {
-            return self.say_no_more(keys);
-        }
-        match self.slurm.requeue(&self.allocation.job) {
-            Ok(()) => eprintln!("{why}: job {id} goes back to the queue"),
-            Err(error) => eprintln!("{why}: job {id} can't go back to the queue: {error}"),
-        }
+        Ok(())
     }
 
-    fn say_no_more(&self, keys: &SlurmKeys) {
-        let (most, times) = (keys.max_requeues, self.restarts());
-        eprintln!("not started again: slurm.max_requeues is {most}, and it was {times} times");
+    /// Whether it was not started too often yet; says so if it was.
+    fn may_start_again(&self, keys: &SlurmKeys, record: &RunRecord) -> bool {
+        let (most, times) = (keys.max_requeues, self.restarts() + record.successors);
+        if times >= most {
+            eprintln!("not started again: slurm.max_requeues is {most}, and it was {times} times");
+        }
+        times < most
     }
 
     /// What follows a job that has drained because its time limit was near.
     pub(crate) fn after_time_limit(&self, keys: &SlurmKeys, run: &Path) -> anyhow::Result<()> {
-        match keys.at_time_limit {
-            AtTimeLimit::End => Ok(()),
-            _ if self.restarts() >= keys.max_requeues => {
-                self.say_no_more(keys);
-                Ok(())
-            }
-            AtTimeLimit::Requeue => {
-                eprintln!("the time limit is near: job {} goes back to the queue", self.id());
-                Ok(self.slurm.requeue(&self.allocation.job)?)
-            }
-            AtTimeLimit::Successor => {
-                let after = format!("--dependency=afterany:{}", self.id());
-                let submitted = self.slurm.submit(&run.join(SCRIPT), &[after])?;
-                RunRecord::hand_to(run, &submitted.job.to_string())?;
-                eprintln!("the time limit is near: job {} follows", submitted.job);
-                Ok(())
-            }
+        if keys.at_time_limit == AtTimeLimit::End {
+            return Ok(());
         }
+        let record = RunRecord::of_run(run)?;
+        if !self.may_start_again(keys, &record) {
+            return Ok(());
+        }
+        if keys.at_time_limit == AtTimeLimit::Requeue {
+            eprintln!("the time limit is near: job {} goes back to the queue", self.id());
+            return Ok(self.slurm.requeue(&self.allocation.job)?);
+        }
+        let mut told = record.sbatch_args;
+        // The last one counts.
+        told.push(format!("--dependency=afterany:{}", self.id()));
+        let submitted = self.slurm.submit(&run.join(SCRIPT), &told);
+        let submitted = submitted.context("submitting the job that is to follow")?;
+        RunRecord::hand_to(run, &submitted.job)?;
+        eprintln!("the time limit is near: job {} follows", submitted.job);
+        Ok(())
     }
 }
 
@@ -186,4 +200,102 @@ fn job_ends(why: JobEnd, ends: Option<SystemTime>) -> Event {
     let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
     let until = left.map(|left| Instant::now() + (left - MARGIN.min(left / 4)));
     Event::JobEnds { why, until }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use shardrun_config::Deployment;
+
+    use super::*;
+
+    fn keys(more: &str) -> SlurmKeys {
+        let text = format!("name = \"d\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n{more}");
+        Deployment::from_resolved_toml(&text).unwrap().slurm
+    }
+
+    /// A run's directory with a script, and an sbatch that numbers jobs from 8 and keeps its arguments.
+    fn site(sbatch_args: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sbatch");
+        // Written by a process of its own: no child of another test then holds it open for writing.
+        let script =
+            "#!/bin/sh\ncd \"${0%/*}\"\necho \"$@\" >> told\necho $((7 + $(wc -l < told)))\n";
+        let written = std::process::Command::new("sh")
+            .args(["-c", "printf %s \"$1\" > \"$2\"", "sh", script])
+            .arg(&path)
+            .status();
+        assert!(written.unwrap().success());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join(SCRIPT), "").unwrap();
+        let record = RunRecord {
+            id: "i".into(),
+            name: "d".into(),
+            uid: 1,
+            created: 1,
+            shm_prefix: String::new(),
+            job: Some("7".into()),
+            sbatch_args: sbatch_args.iter().map(|word| (*word).to_owned()).collect(),
+            successors: 0,
+        };
+        record.write(folder.path()).unwrap();
+        folder
+    }
+
+    fn in_job(folder: &Path, job: &str, restarts: u32) -> InJob {
+        let get = |name: &str| match name {
+            "SLURM_JOB_ID" => Some(job.to_owned()),
+            "SLURM_RESTART_COUNT" => Some(restarts.to_string()),
+            _ => None,
+        };
+        let allocation = Allocation::read(get).unwrap().unwrap();
+        InJob { allocation, slurm: Slurm::new().with_programs_in(folder) }
+    }
+
+    #[test]
+    fn jobs_follow_each_other_as_the_first_was_submitted_and_only_so_often() {
+        let site = site(&["--account=x", "-p", "gpu"]);
+        let run = site.path();
+        let keys = keys("slurm.at_time_limit = \"successor\"\nslurm.max_requeues = 2");
+        let job = || RunRecord::of_run(run).unwrap().job.unwrap();
+        for _ in 0..4 {
+            // A new job knows of no restart.
+            let now = in_job(run, &job(), 0);
+            now.take_over(&keys, run).unwrap();
+            now.after_time_limit(&keys, run).unwrap();
+        }
+        let script = run.join(SCRIPT).display().to_string();
+        let line = |after: u32| {
+            format!("--parsable --account=x -p gpu --dependency=afterany:{after} {script}\n")
+        };
+        assert_eq!(std::fs::read_to_string(run.join("told")).unwrap(), line(7) + &line(8));
+        assert_eq!((job().as_str(), RunRecord::of_run(run).unwrap().successors), ("9", 2));
+    }
+
+    #[test]
+    fn restarts_count_as_successors_do() {
+        let site = site(&[]);
+        let keys = keys("slurm.at_time_limit = \"successor\"\nslurm.max_requeues = 2");
+        in_job(site.path(), "7", 2).after_time_limit(&keys, site.path()).unwrap();
+        assert!(!site.path().join("told").exists());
+        // Of a job that its predecessor was not told of.
+        let error = in_job(site.path(), "8", 2).take_over(&keys, site.path()).unwrap_err();
+        assert!(error.to_string().contains("started again 3 times, as job 8 at last"), "{error}");
+    }
+
+    #[test]
+    fn only_a_submitted_run_has_a_successor() {
+        let site = site(&[]);
+        std::fs::remove_file(site.path().join(SCRIPT)).unwrap();
+        let job = in_job(site.path(), "7", 0);
+        job.take_over(&keys(""), site.path()).unwrap();
+        let keys = keys("slurm.at_time_limit = \"successor\"");
+        let error = job.take_over(&keys, site.path()).unwrap_err().to_string();
+        assert!(
+            error.starts_with("slurm.at_time_limit is \"successor\", and only what"),
+            "{error}"
+        );
+    }
 }

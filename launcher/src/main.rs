@@ -10,6 +10,7 @@ mod fetch;
 mod import;
 mod job;
 mod logs;
+mod memory;
 mod nodes;
 mod orchestrator;
 mod programs;

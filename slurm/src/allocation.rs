@@ -1,4 +1,4 @@
-//! The environment of a job, a step and a task.
+//! The environment of a job.
 
 use crate::hostlist;
 use crate::memory::parse_request;
@@ -11,15 +11,10 @@ use crate::{JobId, Memory, SlurmError};
 pub struct Allocation {
     /// The job.
     pub job: JobId,
-    /// Its name.
-    pub job_name: Option<String>,
     /// Its nodes, in Slurm's order.
     pub nodes: Vec<String>,
     /// CPUs on each of [`nodes`](Self::nodes); empty if nobody says.
     pub cpus_per_node: Vec<u32>,
-    /// Tasks on each of [`nodes`](Self::nodes), as they were asked for; empty within a step, whose
-    /// own stand in [`step`](Self::step), and if nobody says.
-    pub tasks_per_node: Vec<u32>,
     /// The memory that was asked for.
     pub memory: Option<Memory>,
     /// The job's GPUs on this node, by Slurm's index; empty if it has none or nobody says.
@@ -33,50 +28,6 @@ pub struct Allocation {
     /// When its time is up, in seconds since 1970. Slurm 23.02 and later say so; earlier, ask
     /// [`Slurm::show`](crate::Slurm::show).
     pub end_unix_s: Option<u64>,
-    /// Its partition.
-    pub partition: Option<String>,
-    /// Its account.
-    pub account: Option<String>,
-    /// Its quality of service.
-    pub qos: Option<String>,
-    /// The cluster's name.
-    pub cluster: Option<String>,
-    /// The folder that it was submitted from.
-    pub submit_dir: Option<String>,
-    /// The node that this process is on, by the name that Slurm has for it.
-    pub node_name: Option<String>,
-    /// The step that this process is in; `None` in the batch script.
-    pub step: Option<Step>,
-    /// The task that this process is, within a step.
-    pub task: Option<Task>,
-}
-
-/// What the environment says of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Its number within the job.
-    pub id: u32,
-    /// Its nodes.
-    pub nodes: Vec<String>,
-    /// Tasks on each of [`nodes`](Self::nodes).
-    pub tasks_per_node: Vec<u32>,
-    /// How many tasks it has.
-    pub num_tasks: u32,
-    /// The step's GPUs on this node, by Slurm's index. `--gpu-bind=none` hides them.
-    pub gpus: Vec<String>,
-    /// The MPI plugin that it was started with.
-    pub mpi_type: Option<String>,
-}
-
-/// What the environment says of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Task {
-    /// Its number among all of the step.
-    pub proc_id: u32,
-    /// Its number among those of the step on this node.
-    pub local_id: u32,
-    /// The number of its node among those of the step.
-    pub node_id: u32,
 }
 
 impl Allocation {
@@ -95,32 +46,17 @@ impl Allocation {
             Some((array, task)) => format!("{array}_{task}"),
             None => number.to_string(),
         };
-        let step = environment.step()?;
-        let tasks_per_node = match step {
-            None => environment.repeats("SLURM_TASKS_PER_NODE")?,
-            Some(_) => Vec::new(),
-        };
         let text = |name| environment.text(name);
         Ok(Some(Self {
             job: id.parse()?,
-            job_name: text("SLURM_JOB_NAME"),
             nodes: environment.hosts("SLURM_JOB_NODELIST")?,
             cpus_per_node: environment.repeats("SLURM_JOB_CPUS_PER_NODE")?,
-            tasks_per_node,
             memory: environment.memory(),
             gpus: environment.list("SLURM_JOB_GPUS"),
             gpus_on_node: environment.number("SLURM_GPUS_ON_NODE")?,
             gpus_per_node: text("SLURM_GPUS_PER_NODE").map(|gpus| asked_gpus(&gpus)),
             restart_count: environment.number("SLURM_RESTART_COUNT")?.unwrap_or(0),
             end_unix_s: text("SLURM_JOB_END_TIME").as_deref().and_then(unix_seconds),
-            partition: text("SLURM_JOB_PARTITION"),
-            account: text("SLURM_JOB_ACCOUNT"),
-            qos: text("SLURM_JOB_QOS"),
-            cluster: text("SLURM_CLUSTER_NAME"),
-            submit_dir: text("SLURM_SUBMIT_DIR"),
-            node_name: text("SLURMD_NODENAME"),
-            task: environment.task(step.is_some())?,
-            step,
         }))
     }
 }
@@ -170,46 +106,15 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         let per_node = amount("SLURM_MEM_PER_NODE").map(Memory::PerNode);
         per_node.or_else(|| amount("SLURM_MEM_PER_CPU").map(Memory::PerCpu))
     }
-
-    fn step(&self) -> Result<Option<Step>, SlurmError> {
-        // Slurm's own numbers for the batch script and for interactive shells are huge.
-        const FIRST_SPECIAL: u32 = 0xffff_fff0;
-        let id = self.number("SLURM_STEP_ID")?.filter(|&id| id < FIRST_SPECIAL);
-        let Some(id) = id else { return Ok(None) };
-        let tasks_per_node = self.repeats("SLURM_STEP_TASKS_PER_NODE")?;
-        let counted = tasks_per_node.iter().sum();
-        Ok(Some(Step {
-            id,
-            nodes: self.hosts("SLURM_STEP_NODELIST")?,
-            tasks_per_node,
-            num_tasks: self.number("SLURM_STEP_NUM_TASKS")?.unwrap_or(counted),
-            gpus: self.list("SLURM_STEP_GPUS"),
-            mpi_type: self.text("SLURM_MPI_TYPE"),
-        }))
-    }
-
-    /// A batch script has these variables, too, and is no task.
-    fn task(&self, in_step: bool) -> Result<Option<Task>, SlurmError> {
-        let ids = (
-            self.number("SLURM_PROCID")?,
-            self.number("SLURM_LOCALID")?,
-            self.number("SLURM_NODEID")?,
-        );
-        Ok(match ids {
-            (Some(proc_id), Some(local_id), Some(node_id)) if in_step => {
-                Some(Task { proc_id, local_id, node_id })
-            }
-            _ => None,
-        })
-    }
 }
 
 fn bad(name: &'static str, value: String, expected: &'static str) -> SlurmError {
     SlurmError::BadVariable { name, value, expected }
 }
 
-/// `--gpus-per-node` as it was given: `2`, `h100:4`, `a100:1,h100:2`.
-fn asked_gpus(text: &str) -> u32 {
+/// The GPUs of `--gpus-per-node` as it was given: `2`, `h100:4`, `a100:1,h100:2`.
+#[must_use]
+pub fn asked_gpus(text: &str) -> u32 {
     let entry = |entry: &str| match entry.parse::<u32>() {
         Ok(count) => count,
         Err(_) => gpus_of(&format!("gpu:{entry}")),

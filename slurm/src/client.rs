@@ -39,17 +39,6 @@ pub struct Slurm {
     timeout: Duration,
 }
 
-/// Who in a job gets a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The tasks of its steps.
-    Steps,
-    /// The batch script's shell, or what it was replaced by with `exec`.
-    Batch,
-    /// Both, and all that the batch script started.
-    Full,
-}
-
 /// A job that Slurm took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
@@ -116,14 +105,13 @@ impl Slurm {
     ///
     /// # Errors
     ///
-    /// [`SlurmError::Refused`] with sbatch's words. After [`SlurmError::TimedOut`] and
-    /// [`SlurmError::Unreachable`] the job may have been taken all the same: look for its name before
-    /// trying again.
+    /// [`SlurmError::Refused`] with sbatch's words. After an error that is
+    /// [in doubt](SlurmError::is_in_doubt) the job may have been taken all the same: look for its name
+    /// before trying again.
     pub fn submit(&self, script: &Path, options: &[String]) -> Result<Submitted, SlurmError> {
         let output = self.sbatch("--parsable", script, options)?;
-        // A site's own filter may write lines before it.
-        let line = output.stdout.lines().rev().find(|line| !line.trim().is_empty());
-        let job = line.and_then(|line| line.trim().parse().ok());
+        // A site's own programs may write lines before it and after it.
+        let job = output.stdout.lines().find_map(|line| line.trim().parse().ok());
         let job = job.ok_or_else(|| unreadable("sbatch", &output.stdout, "a job number"))?;
         Ok(Submitted { job, notices: output.stderr.trim().to_owned() })
     }
@@ -225,19 +213,15 @@ impl Slurm {
         self.act("scancel", job, [&job.argument()])
     }
 
-    /// Sends a signal, named as in `TERM` or `USR2`, to processes of a job.
+    /// Sends a signal, named as in `TERM` or `USR2`, to a job's batch script: its shell, or what that was
+    /// replaced by with `exec`.
     ///
     /// # Errors
     ///
     /// [`SlurmError::Refused`], also if the job doesn't run.
-    pub fn signal(&self, job: &JobId, signal: &str, target: Target) -> Result<(), SlurmError> {
+    pub fn signal(&self, job: &JobId, signal: &str) -> Result<(), SlurmError> {
         let signal = format!("--signal={signal}");
-        let id = job.argument();
-        match target {
-            Target::Steps => self.act("scancel", job, [&signal[..], &id]),
-            Target::Batch => self.act("scancel", job, ["--batch", &signal, &id]),
-            Target::Full => self.act("scancel", job, ["--full", &signal, &id]),
-        }
+        self.act("scancel", job, ["--batch", &signal, &job.argument()])
     }
 
     /// Ends a job and has it start again, not before two minutes or so. A job that is over starts
@@ -322,12 +306,11 @@ fn accepted(program: &str, output: Output) -> Result<Output, SlurmError> {
     }
     let words = [&output.stderr, &output.stdout].map(|text| text.trim().to_owned());
     let [stderr, stdout] = words;
-    let message = match (stderr.is_empty(), stdout.is_empty()) {
-        (false, _) => stderr,
-        (true, false) => stdout,
-        (true, true) => format!("{program} ended with {} and without a word", output.status),
-    };
-    let program = program.to_owned();
+    let message = if stderr.is_empty() { stdout } else { stderr };
+    let (program, status) = (program.to_owned(), output.status);
+    if message.is_empty() || status.code().is_none() {
+        return Err(SlurmError::Broken { program, status, message });
+    }
     match UNREACHABLE.iter().any(|words| message.contains(words)) {
         true => Err(SlurmError::Unreachable { program, message }),
         false => Err(SlurmError::Refused { program, message }),

@@ -33,18 +33,19 @@ pub(crate) fn run(
     timeout: Duration,
 ) -> Result<Output, SlurmError> {
     let program = || name.to_owned();
-    let failed = |source: std::io::Error| match source.kind() {
+    let not_started = |source: std::io::Error| match source.kind() {
         ErrorKind::NotFound => SlurmError::NoProgram { program: program() },
         _ => SlurmError::Unrunnable { program: program(), source },
     };
+    let lost = |source| SlurmError::Lost { program: program(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let deadline = Instant::now() + timeout;
-    let mut running = Running(Some(command.spawn().map_err(failed)?));
+    let mut running = Running(Some(command.spawn().map_err(not_started)?));
     let child = running.child();
-    let stdout = child.stdout.take().map(reader).transpose().map_err(failed)?;
-    let stderr = child.stderr.take().map(reader).transpose().map_err(failed)?;
+    let stdout = child.stdout.take().map(reader).transpose().map_err(lost)?;
+    let stderr = child.stderr.take().map(reader).transpose().map_err(lost)?;
     let late = || SlurmError::TimedOut { program: program(), seconds: timeout.as_secs() };
-    let status = running.wait(deadline).map_err(failed)?.ok_or_else(late)?;
+    let status = running.wait(deadline).map_err(lost)?.ok_or_else(late)?;
     let text = |pipe: Option<Receiver<Vec<u8>>>| {
         let Some(pipe) = pipe else { return Ok(String::new()) };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -14,10 +14,10 @@ pub enum Runtime {
     Singularity,
 }
 
-/// A folder of the host within a container.
+/// A folder or file of the host within a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The folder on the host.
+    /// Where it is on the host.
     pub source: String,
     /// Where it is in the container.
     pub target: String,
@@ -38,13 +38,21 @@ pub struct Container {
     pub workdir: Option<String>,
     /// Whether apptainer is to bring in NVIDIA's driver, `--nv`; enroot does it by itself.
     pub nvidia: bool,
-    /// More options, verbatim: of srun with pyxis, else of `exec`.
-    pub options: Vec<String>,
 }
 
 const PATH: &str = "absolute paths without commas, colons and control characters";
 
 impl Container {
+    /// Whether it can be written as options and arguments.
+    ///
+    /// # Errors
+    ///
+    /// [`SlurmError::BadValue`] with the field.
+    pub fn check(&self) -> Result<(), SlurmError> {
+        self.srun_options()?;
+        self.wrap(&[]).map(drop)
+    }
+
     /// Options of srun that start the container.
     pub(crate) fn srun_options(&self) -> Result<Vec<String>, SlurmError> {
         if self.runtime != Runtime::Pyxis {
@@ -58,7 +66,6 @@ impl Container {
         if let Some(workdir) = &self.workdir {
             options.push(format!("--container-workdir={}", path("container.workdir", workdir)?));
         }
-        options.extend(self.options()?);
         Ok(options)
     }
 
@@ -78,7 +85,6 @@ impl Container {
             let workdir = path("container.workdir", workdir)?.to_owned();
             argv.extend(["--pwd".to_owned(), workdir]);
         }
-        argv.extend(self.options()?);
         argv.push(self.image()?.to_owned());
         argv.extend_from_slice(command);
         Ok(argv)
@@ -90,11 +96,6 @@ impl Container {
             true => Err(bad("container.image", image, "a file or a name of an image")),
             false => Ok(image),
         }
-    }
-
-    fn options(&self) -> Result<Vec<String>, SlurmError> {
-        let option = |option: &String| check("container.options", option).map(str::to_owned);
-        self.options.iter().map(option).collect()
     }
 }
 
@@ -133,7 +134,6 @@ mod tests {
             mounts: vec![mount("/models", "/models", true), mount("/scratch/ada", "/run", false)],
             workdir: Some("/run".into()),
             nvidia: true,
-            options: vec!["--no-home".into()],
         }
     }
 
@@ -146,7 +146,6 @@ mod tests {
                 "--container-image=/images/shardrun.sqsh",
                 "--container-mounts=/models:/models:ro,/scratch/ada:/run",
                 "--container-workdir=/run",
-                "--no-home",
             ]
         );
         assert_eq!(container.wrap(&["worker".into()]).unwrap(), ["worker"]);
@@ -164,7 +163,7 @@ mod tests {
                 argv,
                 format!(
                     "{name} exec --nv --bind /models:/models:ro --bind /scratch/ada:/run --pwd /run \
-                     --no-home /images/shardrun.sqsh worker --config"
+                     /images/shardrun.sqsh worker --config"
                 )
             );
         }
@@ -178,7 +177,7 @@ mod tests {
             change(&mut pyxis);
             change(&mut apptainer);
             let error = pyxis.srun_options().unwrap_err().to_string();
-            assert_eq!(apptainer.wrap(&[]).unwrap_err().to_string(), error);
+            assert_eq!(apptainer.check().unwrap_err().to_string(), error);
             error
         };
         assert_eq!(
@@ -189,6 +188,5 @@ mod tests {
         assert!(refused(|c| c.workdir = Some("run".into())).starts_with("container.workdir"));
         assert!(refused(|c| c.image = "--help".into()).starts_with("container.image"));
         assert!(refused(|c| c.image = String::new()).starts_with("container.image"));
-        assert!(refused(|c| c.options = vec!["a\nb".into()]).starts_with("container.options"));
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between a launcher and Slurm.
 
 use std::fmt;
+use std::process::ExitStatus;
 
 use crate::JobId;
 
@@ -28,6 +29,24 @@ pub enum SlurmError {
         program: String,
         /// What it had.
         seconds: u64,
+    },
+    /// A program was started, and then could not be watched. What it was to do may be done all the same.
+    #[error("{program} was started and could not be watched: {source}")]
+    Lost {
+        /// The program.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A program was killed, or failed without a word. What it was to do may be done all the same.
+    #[error("{program} ended with {status}{}", said(message))]
+    Broken {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its words, mostly none.
+        message: String,
     },
     /// A program wrote more than anyone should read.
     #[error("{program} wrote more than {limit_bytes} bytes and was stopped")]
@@ -109,6 +128,36 @@ pub enum SlurmError {
         /// Those that exist.
         known: Vec<String>,
     },
+}
+
+impl SlurmError {
+    /// Whether what a program was to do may be done all the same: it was started, and Slurm didn't refuse.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        match self {
+            Self::TimedOut { .. }
+            | Self::Lost { .. }
+            | Self::Broken { .. }
+            | Self::TooMuchOutput { .. }
+            | Self::Unreachable { .. }
+            | Self::Unreadable { .. } => true,
+            Self::NoProgram { .. }
+            | Self::Unrunnable { .. }
+            | Self::Refused { .. }
+            | Self::UnknownJob { .. }
+            | Self::BadValue { .. }
+            | Self::BadHostlist { .. }
+            | Self::BadVariable { .. }
+            | Self::UnknownPartition { .. } => false,
+        }
+    }
+}
+
+fn said(message: &str) -> String {
+    match message {
+        "" => " and without a word".to_owned(),
+        words => format!(": {words}"),
+    }
 }
 
 /// What the accounting said of a job that the controller doesn't know.

@@ -24,8 +24,8 @@ mod state;
 mod time;
 mod why;
 
-pub use allocation::{Allocation, Step, Task};
-pub use client::{Slurm, Submitted, Target};
+pub use allocation::{Allocation, asked_gpus};
+pub use client::{Slurm, Submitted};
 pub use container::{Container, Mount, Runtime};
 pub use error::{Accounting, SlurmError};
 pub use job::{Exit, JobId, JobInfo};

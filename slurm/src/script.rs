@@ -36,8 +36,6 @@ pub struct Script {
     pub gres: Option<String>,
     /// `--mem`, of each node: `64G`; `0` is all.
     pub mem: Option<String>,
-    /// `--mem-per-cpu`.
-    pub mem_per_cpu: Option<String>,
     /// `--time`.
     pub time_limit: Option<TimeLimit>,
     /// `--constraint`.
@@ -48,16 +46,10 @@ pub struct Script {
     pub exclude: Option<String>,
     /// `--reservation`.
     pub reservation: Option<String>,
-    /// `--array`.
-    pub array: Option<String>,
-    /// `--dependency`.
-    pub dependency: Option<String>,
     /// `--exclusive`.
     pub exclusive: bool,
-    /// `--output`; `%j` is the job. The folder must be there: without it the job fails unsaid.
+    /// `--output`, of errors, too; `%j` is the job. The folder must be there: without it the job fails unsaid.
     pub output: Option<String>,
-    /// `--error`; without it errors go to the output.
-    pub error: Option<String>,
     /// `--open-mode=append`, so that a requeued job doesn't erase what it wrote before.
     pub append: bool,
     /// `--requeue` or `--no-requeue`.

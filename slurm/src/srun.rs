@@ -201,7 +201,6 @@ mod tests {
             mounts: Vec::new(),
             workdir: None,
             nvidia: false,
-            options: Vec::new(),
         };
         let argv = |runtime| {
             Srun { container: Some(container(runtime)), ..step() }.argv().unwrap()[7..].join(" ")

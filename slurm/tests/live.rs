@@ -8,8 +8,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use shardrun_slurm::{
-    Allocation, Facts, JobId, JobInfo, JobState, Script, Slurm, SlurmError, Srun, Target,
-    WarningSignal, hostlist, why,
+    Allocation, Facts, JobId, JobInfo, JobState, Script, Slurm, SlurmError, Srun, WarningSignal,
+    hostlist, why,
 };
 
 /// A folder that nodes see, too.
@@ -103,7 +103,7 @@ fn jobs_are_signalled_requeued_and_cancelled() {
     script.requeue = Some(true);
     let job = live.submit(&script).unwrap();
     wait(&job, "ready", |_| live.log(&job).contains("ready"));
-    slurm.signal(&job, "USR2", Target::Batch).unwrap();
+    slurm.signal(&job, "USR2").unwrap();
     let info = ended(&job);
     assert!(live.log(&job).contains("got it"), "{info:?}");
 
@@ -115,7 +115,7 @@ fn jobs_are_signalled_requeued_and_cancelled() {
     slurm.cancel(&job).unwrap();
     assert_eq!(ended(&job).state.name(), "CANCELLED");
     slurm.cancel(&job).unwrap();
-    assert!(matches!(slurm.signal(&job, "TERM", Target::Batch), Err(SlurmError::Refused { .. })));
+    assert!(matches!(slurm.signal(&job, "TERM"), Err(SlurmError::Refused { .. })));
 }
 
 #[test]
@@ -147,10 +147,8 @@ fn a_step_over_two_nodes_tells_each_task_its_place() {
         };
         let allocation = Allocation::read(get).unwrap().unwrap();
         assert_eq!((&allocation.job, &allocation.nodes), (&job, &hosts));
-        let place = allocation.task.unwrap();
-        assert_eq!((place.proc_id, place.node_id, place.local_id), (task, task, 0));
-        assert_eq!(allocation.node_name.as_ref(), Some(&hosts[task as usize]));
-        assert_eq!(allocation.step.unwrap().num_tasks, 2);
+        assert_eq!(get("SLURM_PROCID"), Some(task.to_string()));
+        assert_eq!(get("SLURMD_NODENAME").as_ref(), Some(&hosts[task as usize]));
     }
 }
 
@@ -178,9 +176,7 @@ fn what_slurm_refuses_it_says() {
         append: true,
         requeue: Some(false),
         signal: Some(WarningSignal { name: "USR2".into(), seconds: 60, batch_only: true }),
-        dependency: Some("singleton".into()),
-        array: Some("0-1%1".into()),
-        error: Some(live.path("with blanks %j.err").to_str().unwrap().to_owned()),
+        output: Some(live.path("with blanks %j.log").to_str().unwrap().to_owned()),
         extra_directives: vec!["--mail-type=NONE".into(), "--comment=\"a b\"".into()],
         ..live.script(&["true"])
     };

@@ -7,7 +7,7 @@ use super::ask::ask;
 use super::{Cluster, Finding, Patient, one_line};
 use crate::programs;
 use crate::starter::Kind;
-use crate::submission::{Demand, Size, counted};
+use crate::submission::{Demand, Size, Told, counted};
 
 const SLURM: &str = "slurm";
 
@@ -67,11 +67,16 @@ fn room(deployment: Option<&Deployment>, partitions: &[Partition]) -> Finding {
         names.collect::<Vec<_>>().join(", ")
     };
     let Some(deployment) = deployment else { return Finding::ok(WHAT, there()) };
-    let fits = Size::of(deployment)
-        .map_err(anyhow::Error::from)
-        .and_then(|size| Ok((size, Demand::of(deployment, &size, &[]).check(partitions)?)));
+    let fits = Size::of(deployment).map_err(anyhow::Error::from).and_then(|size| {
+        let told = Told::new(deployment, &[], |name| std::env::var(name).ok());
+        Ok((size, Demand::of(deployment, &told)?.check(partitions)?))
+    });
     match fits {
-        Ok((size, fitting)) => {
+        Ok((_, room)) if !room.warnings.is_empty() => {
+            Finding::warning(WHAT, room.warnings.join("; "), "`sacctmgr show qos` has its limits")
+        }
+        Ok((size, room)) => {
+            let fitting = room.partitions;
             let where_ = if fitting.is_empty() { there() } else { fitting.join(", ") };
             let (nodes, ranks) = (size.nodes, size.ntasks_per_node);
             let found = format!(

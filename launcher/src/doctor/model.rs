@@ -6,6 +6,7 @@ use shardrun_slurm::human;
 
 use super::{Finding, Patient};
 use crate::fetch::{self, ModelState};
+use crate::memory::Footprint;
 
 pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     let Some(deployment) = patient.deployment else { return Vec::new() };
@@ -16,7 +17,8 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
         let state = fetch::look(&model.source, model.sha256.as_ref());
         findings.push(match state {
             Ok(ModelState::Here { path, size_bytes }) => {
-                needed += size_bytes * model.instances as u64;
+                let bytes = Footprint::of(model, &path).map_or(size_bytes, Footprint::bytes);
+                needed += bytes.saturating_mul(model.instances as u64);
                 match fs::File::open(&path) {
                     Ok(_) => {
                         Finding::ok(&what, format!("{}, {}", path.display(), human(size_bytes)))
@@ -45,7 +47,7 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The weights of all instances, were they all on this machine, beside its memory.
+/// The weights and caches of all instances, were they all on this machine, beside its memory.
 fn memory(needed: u64) -> Option<Finding> {
     const WHAT: &str = "memory";
     let info = Memory::parse(&fs::read_to_string("/proc/meminfo").ok()?)?;
@@ -56,7 +58,11 @@ fn memory(needed: u64) -> Option<Finding> {
         None => format!("of {}", human(info.total)),
     };
     let available = info.available.min(total);
-    let found = format!("{} available, {of}; the weights take {}", human(available), human(needed));
+    let found = format!(
+        "{} available, {of}; weights and KV caches take {}",
+        human(available),
+        human(needed)
+    );
     Some(if needed > total {
         let advice = "use more nodes, a smaller model, or one that is quantised further";
         Finding::failure(WHAT, found, advice)

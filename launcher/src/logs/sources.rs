@@ -165,6 +165,8 @@ mod tests {
             created: 1,
             shm_prefix: String::new(),
             job: Some("9".into()),
+            sbatch_args: Vec::new(),
+            successors: 0,
         };
         let text = "name = \"d\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n";
         let deployment = Deployment::from_resolved_toml(text).unwrap();

@@ -201,6 +201,8 @@ mod tests {
             created,
             shm_prefix: String::new(),
             job: job.map(Into::into),
+            sbatch_args: Vec::new(),
+            successors: 0,
         };
         record.write(&dir).unwrap();
         Run { dir, record }

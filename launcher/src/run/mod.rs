@@ -1,6 +1,6 @@
 //! What a run leaves in its directory for the verbs that ask about it, on any node that sees it.
 //!
-//! `run.json` says what the run is and is written once by whoever makes it; `state.json` says how it is
+//! `run.json` says what the run is and whose; `state.json` says how it is
 //! doing and is replaced as a whole whenever that changes.
 
 mod find;
@@ -28,7 +28,8 @@ use serde::Serialize;
 /// Replaces a file of the run as a whole: who reads it sees the old one or the new one.
 fn replace(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     let write = || -> std::io::Result<()> {
-        let new = path.with_extension("new");
+        // The job and who submits it may write at once.
+        let new = path.with_extension(format!("{}.new", std::process::id()));
         let mut file = std::fs::OpenOptions::new()
             .create(true)
             .truncate(true)

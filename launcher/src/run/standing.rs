@@ -2,7 +2,7 @@
 //! Pure.
 
 use serde::Serialize;
-use shardrun_slurm::{JobInfo, Phase};
+use shardrun_slurm::{JobId, JobInfo, Phase};
 
 use super::job::JobSays;
 use super::state::{RunStage, RunState};
@@ -91,13 +91,17 @@ impl Standing {
 }
 
 fn of_job(info: &JobInfo, state: Option<&RunState>, supervisor: Supervisor) -> Standing {
-    // What an earlier start of the job wrote.
-    let old = |state: &&RunState| info.restarts.is_none_or(|restarts| state.restarts >= restarts);
+    // Not what an earlier start of the job wrote, or the job that it follows.
+    let own = |state: &&RunState| {
+        let job = state.job.as_deref().and_then(|job| job.parse::<JobId>().ok());
+        job.is_none_or(|job| job.is_same(&info.job))
+            && info.restarts.is_none_or(|restarts| state.restarts >= restarts)
+    };
     match info.state.phase() {
         Phase::Waiting => Standing::Waiting,
         Phase::Final => over(state),
         Phase::Ending => Standing::Ending,
-        Phase::Running | Phase::Stopped | Phase::Unknown => match state.filter(old) {
+        Phase::Running | Phase::Stopped | Phase::Unknown => match state.filter(own) {
             None => Standing::Starting,
             Some(state) if state.ended.is_some() || supervisor == Supervisor::Gone => {
                 Standing::Ending
@@ -138,7 +142,7 @@ fn stage(state: &RunState) -> Standing {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use shardrun_slurm::{JobId, JobState};
+    use shardrun_slurm::JobState;
 
     use super::*;
     use crate::run::Ended;
@@ -149,6 +153,7 @@ mod tests {
             since: 7,
             host: "n1".into(),
             pid: 1,
+            job: None,
             restarts,
             endpoint: None,
             instances: Vec::new(),
@@ -190,6 +195,20 @@ mod tests {
         assert_eq!(of(&first, &job("PENDING", Some(1))), Standing::Waiting);
         assert_eq!(of(&first, &job("RUNNING", Some(1))), Standing::Starting);
         assert_eq!(of(&second, &job("RUNNING", Some(1))), Standing::Serving);
+    }
+
+    #[test]
+    fn what_the_job_before_wrote_does_not_count() {
+        let of = |stage, job: &str, phase: &str| {
+            let state = RunState { job: Some(job.into()), ..state(stage, 0) };
+            Standing::of(true, Some(&state), &self::job(phase, Some(0)), Supervisor::Elsewhere)
+        };
+        for stage in [RunStage::Ended, RunStage::Serving] {
+            assert_eq!(of(stage, "8", "PENDING"), Standing::Waiting);
+            assert_eq!(of(stage, "8", "RUNNING"), Standing::Starting);
+        }
+        assert_eq!(of(RunStage::Serving, "1", "RUNNING"), Standing::Serving);
+        assert_eq!(of(RunStage::Ended, "1", "RUNNING"), Standing::Ending);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
+use shardrun_slurm::JobId;
 
 use crate::clock::now_unix_s;
 use crate::supervisor::InstanceState;
@@ -19,6 +20,9 @@ pub(crate) struct RunState {
     pub(crate) host: String,
     /// The supervisor's process.
     pub(crate) pid: u32,
+    /// The Slurm job that the supervisor is in.
+    #[serde(default)]
+    pub(crate) job: Option<String>,
     /// How often the job was started before.
     pub(crate) restarts: u32,
     /// Where it serves, once it does.
@@ -107,12 +111,18 @@ impl StateFile {
     const NAME: &str = "state.json";
 
     /// A run that begins now, in this process.
-    pub(crate) fn begin(dir: &Path, host: String, restarts: u32) -> anyhow::Result<Self> {
+    pub(crate) fn begin(
+        dir: &Path,
+        host: String,
+        job: Option<&JobId>,
+        restarts: u32,
+    ) -> anyhow::Result<Self> {
         let state = RunState {
             stage: RunStage::Starting,
             since: now_unix_s(),
             host,
             pid: std::process::id(),
+            job: job.map(ToString::to_string),
             restarts,
             endpoint: None,
             instances: Vec::new(),

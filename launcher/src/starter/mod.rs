@@ -1,6 +1,7 @@
 //! The process that starts an instance's ranks and lives as long as they do.
 
 mod comm_spawn;
+mod container;
 mod mpirun;
 mod srun;
 
@@ -16,6 +17,7 @@ use shardrun_wire::Address;
 
 use crate::programs;
 use comm_spawn::Reach;
+pub(crate) use container::check_container;
 pub(crate) use mpirun::shell_line;
 
 /// Which kind of process it is.

@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::Context as _;
-use shardrun_config::{ContainerRuntime, Deployment, InstanceLayout, ModelSource};
-use shardrun_slurm::{Container, Mount, Runtime, Srun};
+use shardrun_config::{Deployment, InstanceLayout};
+use shardrun_slurm::Srun;
+
+use super::container::container;
 
 /// What a step is made of.
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Step<'_> {
         let text = |word: &OsString| {
             word.to_str().map(str::to_owned).with_context(|| format!("{word:?} is not UTF-8"))
         };
+        let worker = self.worker.first().map_or(Path::new(""), Path::new);
         let step = Srun {
             nodes: hosts.len() as u32,
             ntasks: self.layout.world_size() as u32,
@@ -61,7 +64,7 @@ impl Step<'_> {
             job_name: Some(self.name.to_owned()),
             unbuffered: true,
             options,
-            container: self.container()?,
+            container: container(self.deployment, self.folder, worker)?,
             command: self.worker.iter().map(text).collect::<anyhow::Result<_>>()?,
             ..Srun::default()
         };
@@ -69,48 +72,6 @@ impl Step<'_> {
         argv[0] = self.program.into();
         Ok(argv)
     }
-
-    fn container(&self) -> anyhow::Result<Option<Container>> {
-        let slurm = &self.deployment.slurm;
-        let Some(image) = &slurm.container else { return Ok(None) };
-        let mut mounts = Vec::new();
-        let folders = self.deployment.models.iter().filter_map(|model| match &model.source {
-            ModelSource::Path(path) => path.parent().map(|folder| (folder, true)),
-            ModelSource::Pypi { .. } => None,
-        });
-        for (folder, read_only) in std::iter::once((self.folder, false)).chain(folders) {
-            let path = folder.to_str().with_context(|| format!("{folder:?} is not UTF-8"))?;
-            let mount = Mount { source: path.into(), target: path.into(), read_only };
-            if !mounts.contains(&mount) {
-                mounts.push(mount);
-            }
-        }
-        for text in &slurm.container_mounts {
-            mounts.push(mount(text)?);
-        }
-        Ok(Some(Container {
-            runtime: match slurm.container_runtime {
-                ContainerRuntime::Pyxis => Runtime::Pyxis,
-                ContainerRuntime::Apptainer => Runtime::Apptainer,
-            },
-            image: image.clone(),
-            mounts,
-            workdir: slurm.container_workdir.clone(),
-            nvidia: slurm.gpus_per_node.is_some() || slurm.gres.is_some(),
-            options: Vec::new(),
-        }))
-    }
-}
-
-/// `FROM:TO` or `FROM:TO:ro`.
-fn mount(text: &str) -> anyhow::Result<Mount> {
-    let parts: Vec<_> = text.split(':').collect();
-    let (source, target, read_only) = match parts.as_slice() {
-        [source, target] => (*source, *target, false),
-        [source, target, "ro"] => (*source, *target, true),
-        _ => anyhow::bail!("slurm.container_mounts has {text:?}: expected FROM:TO or FROM:TO:ro"),
-    };
-    Ok(Mount { source: source.into(), target: target.into(), read_only })
 }
 
 #[cfg(test)]
@@ -176,6 +137,5 @@ mod tests {
         let text = "slurm.container = \"i.sqsh\"\nslurm.container_mounts = \"/data:/d:ro\"";
         let line = line(&deployment(text), &[1]);
         assert!(line.contains("--container-mounts=/r/d-1:/r/d-1,/m:/m:ro,/data:/d:ro"), "{line}");
-        assert!(mount("/a").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use shardrun_config::Deployment;
+use shardrun_config::{AtTimeLimit, Deployment};
 use shardrun_slurm::{Script, TimeLimit, WarningSignal};
 
 use super::Size;
@@ -39,19 +39,16 @@ pub(crate) fn script(
         gpus_per_node: slurm.gpus_per_node.map(|gpus| gpus.to_string()),
         gres: slurm.gres.clone(),
         mem: slurm.mem.clone(),
-        mem_per_cpu: None,
         time_limit,
         constraint: slurm.constraint.clone(),
         nodelist: slurm.nodelist.clone(),
         exclude: slurm.exclude.clone(),
         reservation: slurm.reservation.clone(),
-        array: None,
-        dependency: None,
         exclusive: slurm.exclusive,
         output: Some(output),
-        error: None,
         append: true,
-        requeue: Some(slurm.requeue),
+        // Else Slurm would not take it back.
+        requeue: Some(slurm.requeue || slurm.at_time_limit == AtTimeLimit::Requeue),
         signal: limited.then(|| WarningSignal {
             name: TIME_LIMIT_SIGNAL.to_owned(),
             seconds: slurm.drain_before_s,
@@ -120,6 +117,24 @@ prologue = "ulimit -l unlimited\nexport SITE=fast"
     fn scripts_are_as_they_were() {
         assert_eq!(rendered(""), include_str!("../../tests/golden/minimal.sbatch"));
         assert_eq!(rendered(FULL), include_str!("../../tests/golden/full.sbatch"));
+    }
+
+    #[test]
+    fn a_job_that_goes_back_to_the_queue_may() {
+        assert!(rendered("").contains("#SBATCH --no-requeue\n"));
+        for more in ["slurm.requeue = true", "slurm.at_time_limit = \"requeue\""] {
+            assert!(rendered(more).contains("#SBATCH --requeue\n"), "{more}");
+        }
+        assert!(rendered("slurm.at_time_limit = \"successor\"").contains("#SBATCH --no-requeue\n"));
+    }
+
+    #[test]
+    fn no_script_is_a_job_array() {
+        let text = "name = \"demo\"\nrun.dir = \"/r\"\nmodel.source = \"/m\"\nslurm.directives = [\"--array=0-3\"]";
+        let deployment = Deployment::from_resolved_toml(text).unwrap();
+        let path = Path::new("/r/d");
+        let error = script(&deployment, path, path, None).unwrap_err().to_string();
+        assert!(error.starts_with("slurm.directives: a job array is not possible"), "{error}");
     }
 
     #[test]

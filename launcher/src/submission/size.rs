@@ -3,6 +3,8 @@
 use serde::Serialize;
 use shardrun_config::{Deployment, Threads};
 
+use super::told::Told;
+
 /// The size of a job. Each rank is a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Size {
@@ -24,18 +26,26 @@ pub(crate) enum SizeError {
     #[error("slurm.nodes = {nodes} are more than the deployment has ranks, {ranks}")]
     IdleNodes { nodes: usize, ranks: usize },
     #[error(
-        "slurm.array is not possible: a run has one address, one state and one directory. Submit the \
-         deployment several times, or serve several instances of the model (model.instances)"
+        "{by}: a job array is not possible, as a run has one address, one state and one directory, which \
+         its tasks would fight for; serve several instances of the model (model.instances), or submit the \
+         deployment once for each"
     )]
-    Array,
+    Array { by: String },
+}
+
+impl SizeError {
+    /// Of a job array, if one is asked for.
+    pub(super) fn array(told: &Told) -> Option<Self> {
+        told.of("array").map(|said| Self::Array { by: said.by.clone() })
+    }
 }
 
 impl Size {
     pub(crate) fn of(deployment: &Deployment) -> Result<Self, SizeError> {
         let slurm = &deployment.slurm;
         let ranks = deployment.ranks();
-        if slurm.array.is_some() {
-            return Err(SizeError::Array);
+        if let Some(error) = SizeError::array(&Told::new(deployment, &[], |_| None)) {
+            return Err(error);
         }
         let (nodes, per_node) = match (slurm.nodes, slurm.ntasks_per_node) {
             (Some(nodes), Some(per_node)) => (nodes, per_node),
@@ -107,6 +117,8 @@ mod tests {
             error("slurm.nodes = 2"),
             "slurm.nodes = 2 are more than the deployment has ranks, 1"
         );
-        assert!(error("slurm.array = \"0-3\"").starts_with("slurm.array is not possible"));
+        let array = error("slurm.array = \"0-3\"");
+        assert!(array.starts_with("slurm.array: a job array is not possible"), "{array}");
+        assert!(array.contains("model.instances") && array.contains("once for each"), "{array}");
     }
 }

@@ -12,6 +12,7 @@ use shardrun_slurm::Slurm;
 use super::print_json;
 use crate::cli::CleanArgs;
 use crate::clock::now_unix_s;
+use crate::job::SCRIPT;
 use crate::run::{JobSays, Run, Runs, Seen, Standing};
 
 /// A run is made before its job is submitted or its supervisor has written its first word.
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &CleanArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             if oldest.is_some_and(|oldest| ended > oldest) {
                 continue;
             }
-            match keep(&seen)? {
+            match in_doubt(&seen).map_or_else(|| keep(&seen), |why| Ok(Some(why)))? {
                 Some(why) => done.kept.push(Kept { run: label, why }),
                 None => done.removed.push(remove(&seen.run, args.dry_run)?),
             }
@@ -75,6 +76,18 @@ struct Removed {
 struct Kept {
     run: String,
     why: String,
+}
+
+/// Why a run stays unless it is named: Slurm may have its job in the queue.
+fn in_doubt(seen: &Seen) -> Option<String> {
+    let unknown = seen.job == JobSays::NoJob && seen.standing == Standing::NeverStarted;
+    (unknown && seen.run.dir.join(SCRIPT).exists()).then(|| {
+        let dir = seen.run.dir.display();
+        format!(
+            "whether Slurm took its job is not known: see `squeue --me --format=\"%i %T %o\"`; if its \
+             script is not there, `shardrun clean {dir}` removes it"
+        )
+    })
 }
 
 /// Why a run must stay: it may live.
@@ -194,6 +207,26 @@ mod tests {
     }
 
     #[test]
+    fn a_run_whose_job_is_not_known_stays_until_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = made(folder.path());
+        std::fs::write(run.dir.join(SCRIPT), "").unwrap();
+        RunRecord { created: 1, ..run.record.clone() }.write(&run.dir).unwrap();
+        let said = cleaned(folder.path(), false);
+        assert!(
+            said.contains("whether Slurm took its job is not known") && run.dir.exists(),
+            "{said}"
+        );
+        let dir = run.dir.display().to_string();
+        let Verb::Clean(args) = Cli::try_parse_from(["shardrun", "clean", &dir]).unwrap().verb
+        else {
+            panic!("not clean");
+        };
+        super::run(&args, &mut Vec::new()).unwrap();
+        assert!(!run.dir.exists());
+    }
+
+    #[test]
     fn ended_runs_go_and_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let new = made(folder.path());
@@ -201,10 +234,10 @@ mod tests {
         assert!(said.contains("may be about to start") && new.dir.exists(), "{said}");
 
         let elsewhere = made(folder.path());
-        let mut file = StateFile::begin(&elsewhere.dir, "another-node".into(), 0).unwrap();
+        let mut file = StateFile::begin(&elsewhere.dir, "another-node".into(), None, 0).unwrap();
         file.update(|state| state.stage = RunStage::Serving);
         let ended = made(folder.path());
-        let mut file = StateFile::begin(&ended.dir, "another-node".into(), 0).unwrap();
+        let mut file = StateFile::begin(&ended.dir, "another-node".into(), None, 0).unwrap();
         file.update(|state| {
             state.stage = RunStage::Ended;
             state.ended = Some(Ended { code: 0, message: None });

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use shardrun_config::RunDir;
-use shardrun_slurm::{Slurm, Target};
+use shardrun_slurm::Slurm;
 
 use super::print_json;
 use crate::cli::DrainArgs;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &DrainArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     if !args.dry_run {
         match &way {
             Way::Process(pid) => kill(Pid::from_raw(*pid), Signal::SIGTERM)?,
-            Way::Job(job) => slurm.signal(job, "TERM", Target::Batch)?,
+            Way::Job(job) => slurm.signal(job, "TERM")?,
         }
     }
     let how = match &way {

@@ -22,7 +22,7 @@ use crate::starter::{self, Generation, Kind, Starter};
 use crate::supervisor::{
     Ended, Event, Fleet, FleetConfig, JobEnd, Keeper, News, RestartPolicy, Rules,
 };
-use crate::{exit, fetch, programs, progress};
+use crate::{exit, fetch, memory, programs, progress};
 
 /// How long an answer of Slurm's about the job counts for what comes after it.
 const ASKED_LATELY: Duration = Duration::from_secs(1);
@@ -43,7 +43,8 @@ pub(crate) fn run(args: &ServeArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let restarts = in_job.as_ref().map_or(0, |job| job.restarts());
     let host = nodes::host()?;
-    let mut state = StateFile::begin(&run.path, host.clone(), restarts)?;
+    let job = in_job.as_ref().map(|job| job.id());
+    let mut state = StateFile::begin(&run.path, host.clone(), job, restarts)?;
     let result = serve(&run, reload, in_job.as_ref(), &host, &mut state, out);
     let ended = match &result {
         Ok(()) => RunEnded { code: 0, message: None },
@@ -62,7 +63,7 @@ fn new_run(deployment: &Deployment, in_job: Option<&InJob>) -> anyhow::Result<Ru
     let files = fetch::resolve_models(deployment, progress::on_stderr().as_mut())?;
     let uid = getuid().as_raw();
     let run = RunDir::create(deployment, &files, uid)?;
-    let record = RunRecord::of(&run, uid, in_job.map(InJob::id));
+    let record = RunRecord::of(&run, uid, in_job.map(|job| job.id().to_string()));
     record.write(&run.path)?;
     Ok(run)
 }
@@ -77,10 +78,14 @@ fn serve(
 ) -> anyhow::Result<()> {
     let deployment = &run.deployment;
     if let Some(in_job) = in_job {
-        in_job.check_restarts(&deployment.slurm)?;
+        in_job.take_over(&deployment.slurm, &run.path)?;
     }
     let nodes = Nodes::find(deployment, in_job.map(|job| job.allocation()))?;
     let layout = Layout::new(deployment, &nodes.allocation)?;
+    if let Some(in_job) = in_job {
+        let footprints = memory::footprints(deployment);
+        memory::check_job(deployment, &footprints, &layout, in_job.allocation())?;
+    }
     let kind = starter::kind(deployment, in_job.is_some());
     let uid = getuid().as_raw();
     for name in shardrun_shm::sweep(&format!("shardrun_{uid}_"))? {
@@ -208,9 +213,9 @@ fn follow(
     let keys = &run.deployment.slurm;
     match (job_end, result) {
         (Some(JobEnd::TimeLimit), _) => in_job.after_time_limit(keys, &run.path)?,
-        (Some(JobEnd::Preempted), _) => in_job.requeue_after("preempted", keys),
+        (Some(JobEnd::Preempted), _) => in_job.requeue_after("preempted", keys, &run.path)?,
         (None, Err(ended)) if ended.lost_a_node => {
-            in_job.requeue_after("a node is lost", keys);
+            in_job.requeue_after("a node is lost", keys, &run.path)?;
         }
         (None, _) => {}
     }

@@ -19,60 +19,32 @@ const STEP_UNBOUND: &str = include_str!("../../tests/recorded/env-step-gpu-bind-
 const SALLOC: &str = include_str!("../../tests/recorded/env-salloc.txt");
 
 #[test]
-fn a_batch_script_sees_its_job_and_is_no_task() {
+fn a_batch_script_sees_its_job() {
     let allocation = read(BATCH);
     assert_eq!(allocation.job, JobId::new(1));
     assert_eq!(allocation.nodes, ["n1", "n2"]);
-    assert_eq!(
-        (&allocation.cpus_per_node[..], &allocation.tasks_per_node[..]),
-        (&[2, 2][..], &[2, 2][..])
-    );
+    assert_eq!(allocation.cpus_per_node, [2, 2]);
     assert_eq!(allocation.memory, Some(Memory::PerNode(500 << 20)));
     assert_eq!(allocation.gpus, ["0"]);
     assert_eq!((allocation.gpus_on_node, allocation.gpus_per_node), (Some(1), Some(1)));
     assert_eq!((allocation.restart_count, allocation.end_unix_s), (0, None));
-    assert_eq!(allocation.partition.as_deref(), Some("main"));
-    assert_eq!(allocation.cluster.as_deref(), Some("fake"));
-    assert_eq!(allocation.submit_dir.as_deref(), Some("/scratch/ada"));
-    assert_eq!(allocation.node_name.as_deref(), Some("n1"));
-    assert_eq!((allocation.step, allocation.task), (None, None));
 }
 
 #[test]
-fn a_task_knows_its_place() {
-    let allocation = read(STEP);
-    assert_eq!(allocation.nodes, ["n1", "n2"]);
-    let step = allocation.step.unwrap();
-    assert_eq!((step.id, step.num_tasks), (0, 4));
-    assert_eq!((&step.nodes, &step.tasks_per_node[..]), (&allocation.nodes, &[2, 2][..]));
-    assert_eq!((&step.gpus[..], step.mpi_type.as_deref()), (&["0".to_owned()][..], Some("pmix")));
-    assert_eq!(allocation.task, Some(Task { proc_id: 3, local_id: 1, node_id: 1 }));
-    assert!(allocation.tasks_per_node.is_empty(), "they are the step's");
-}
-
-#[test]
-fn a_step_of_some_nodes_keeps_the_jobs_apart_from_its_own() {
+fn a_step_keeps_the_jobs_nodes_apart_from_its_own() {
+    assert_eq!(read(STEP).nodes, ["n1", "n2"]);
     let allocation = read(STEP_UNBOUND);
-    assert_eq!(allocation.nodes, ["n1", "n2"]);
-    let step = allocation.step.unwrap();
-    assert_eq!((step.nodes, step.tasks_per_node, step.num_tasks), (vec!["n2".into()], vec![2], 2));
-    assert!(step.gpus.is_empty(), "--gpu-bind=none takes the variable away");
-    assert_eq!(allocation.gpus_on_node, Some(1));
+    assert_eq!(
+        (&allocation.nodes[..], allocation.gpus_on_node),
+        (&["n1".into(), "n2".into()][..], Some(1))
+    );
 }
 
 #[test]
-fn an_interactive_allocation_has_no_step() {
+fn an_interactive_allocation_has_memory_by_the_cpu() {
     let allocation = read(SALLOC);
     assert_eq!(allocation.memory, Some(Memory::PerCpu(50 << 20)));
     assert_eq!((allocation.gpus_per_node, allocation.gpus_on_node), (Some(2), None));
-    assert_eq!(
-        (allocation.account.as_deref(), allocation.qos.as_deref()),
-        (Some("lab"), Some("normal"))
-    );
-    assert_eq!((allocation.step, allocation.node_name), (None, None));
-    // Within `salloc`'s shell on a node, Slurm numbers the step so:
-    let shell = read_with(SALLOC, &[("SLURM_STEP_ID", "4294967290")]).unwrap().unwrap();
-    assert_eq!(shell.step, None);
 }
 
 #[test]

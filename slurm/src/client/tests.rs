@@ -90,7 +90,36 @@ fn a_refusal_is_sbatchs_own_words() {
 fn a_failure_without_a_word_is_told_as_one() {
     let fakes = Fakes::new().writing("scancel", "", "", 3);
     let error = fakes.slurm().cancel(&id("5")).unwrap_err().to_string();
-    assert_eq!(error, "Slurm refused: scancel ended with exit status: 3 and without a word");
+    assert_eq!(error, "scancel ended with exit status: 3 and without a word");
+}
+
+#[test]
+fn the_first_line_with_a_number_is_the_job() {
+    let fakes = Fakes::new().writing("sbatch", "Hello\n77;west\nYou have 12 jobs left\n3\n", "", 0);
+    let submitted = fakes.slurm().submit(Path::new("/j"), &[]).unwrap();
+    assert_eq!(submitted.job, id("77;west"));
+}
+
+#[test]
+fn only_a_refusal_leaves_no_doubt() {
+    let submit = |fakes: Fakes| {
+        let slurm = fakes.slurm().with_timeout(Duration::from_millis(300));
+        slurm.submit(Path::new("/j"), &[]).unwrap_err()
+    };
+    let with = |script: &str| submit(Fakes::new().with("sbatch", script));
+    for script in [
+        "exec sleep 100",
+        "echo 'Submitted batch job'",
+        "exit 1",
+        "echo oops >&2; kill -9 $$",
+        "echo 'Socket timed out on send/recv operation' >&2; exit 1",
+    ] {
+        let error = with(script);
+        assert!(error.is_in_doubt(), "{script}: {error}");
+    }
+    for error in [with("echo 'invalid partition' >&2; exit 1"), submit(Fakes::new())] {
+        assert!(!error.is_in_doubt(), "{error}");
+    }
 }
 
 #[test]
@@ -195,17 +224,11 @@ fn all_of_a_users_jobs_come_in_one_call() {
 }
 
 #[test]
-fn signals_go_to_whom_they_are_meant_for() {
+fn a_batch_script_is_signalled_and_jobs_are_cancelled_and_requeued() {
     let fakes = Fakes::new().writing("scancel", "", "", 0).writing("scontrol", "", "", 0);
     let slurm = fakes.slurm();
-    for (target, arguments) in [
-        (Target::Steps, "--signal=TERM 5"),
-        (Target::Batch, "--batch --signal=TERM 5"),
-        (Target::Full, "--full --signal=TERM 5"),
-    ] {
-        slurm.signal(&id("5"), "TERM", target).unwrap();
-        assert_eq!(fakes.arguments("scancel"), arguments);
-    }
+    slurm.signal(&id("5"), "TERM").unwrap();
+    assert_eq!(fakes.arguments("scancel"), "--batch --signal=TERM 5");
     slurm.cancel(&id("5_1")).unwrap();
     assert_eq!(fakes.arguments("scancel"), "5_1");
     slurm.requeue(&id("5;west")).unwrap();

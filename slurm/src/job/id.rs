@@ -40,6 +40,15 @@ impl JobId {
         self.cluster.as_deref()
     }
 
+    /// Whether it is the same job; one that names no cluster may be of any.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let clusters = self.cluster.as_ref().zip(other.cluster.as_ref());
+        self.number == other.number
+            && self.array_task == other.array_task
+            && clusters.is_none_or(|(one, another)| one == another)
+    }
+
     /// `job`, on the cluster that `asked` named.
     pub(crate) fn with_cluster_of(job: Self, asked: &Self) -> Self {
         Self { cluster: asked.cluster.clone(), ..job }

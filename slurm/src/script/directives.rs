@@ -7,7 +7,7 @@ use crate::SlurmError;
 const TEXT: &str = "text on one line, without control characters";
 
 /// The directives that a script may have.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 20] = [
     "job-name",
     "partition",
     "account",
@@ -18,17 +18,13 @@ const NAMES: [&str; 24] = [
     "gpus-per-node",
     "gres",
     "mem",
-    "mem-per-cpu",
     "time",
     "constraint",
     "nodelist",
     "exclude",
     "reservation",
-    "array",
-    "dependency",
     "exclusive",
     "output",
-    "error",
     "open-mode",
     "requeue",
     "signal",
@@ -36,9 +32,8 @@ const NAMES: [&str; 24] = [
 
 /// [`NAMES`] for people.
 const ALLOWED_TO_SKIP: &str = "the name of one of the extra directives, or job-name, partition, \
-     account, qos, nodes, ntasks-per-node, cpus-per-task, gpus-per-node, gres, mem, mem-per-cpu, time, \
-     constraint, nodelist, exclude, reservation, array, dependency, exclusive, output, error, \
-     open-mode, requeue, signal";
+     account, qos, nodes, ntasks-per-node, cpus-per-task, gpus-per-node, gres, mem, time, constraint, \
+     nodelist, exclude, reservation, exclusive, output, open-mode, requeue, signal";
 
 const SIGNAL: &str = "a signal such as USR2 or TERM, 1 to 65535 seconds before the limit; not USR1, \
      which NCCL takes";
@@ -54,15 +49,11 @@ impl Script {
             ("gpus-per-node", &self.gpus_per_node),
             ("gres", &self.gres),
             ("mem", &self.mem),
-            ("mem-per-cpu", &self.mem_per_cpu),
             ("constraint", &self.constraint),
             ("nodelist", &self.nodelist),
             ("exclude", &self.exclude),
             ("reservation", &self.reservation),
-            ("array", &self.array),
-            ("dependency", &self.dependency),
             ("output", &self.output),
-            ("error", &self.error),
         ];
         let counts = [
             ("nodes", self.nodes),

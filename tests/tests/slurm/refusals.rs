@@ -12,7 +12,7 @@ type Case = (Vec<(&'static str, Value)>, &'static str, &'static str);
 #[test]
 fn what_an_allocation_has_not_is_refused() -> anyhow::Result<()> {
     let Some(site) = Site::new(2)? else { return Ok(()) };
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         (
             vec![("model.tp_size", json!(3))],
             "",
@@ -23,6 +23,8 @@ fn what_an_allocation_has_not_is_refused() -> anyhow::Result<()> {
             "",
             "launch.interface is \"ib9\"; this machine (n1) has lo (127.0.0.1), eth0 (",
         ),
+        // As the job's own variable would be after --mem=50M.
+        (Vec::new(), "SLURM_MEM_PER_NODE=50 ", "the share of n1 (1 rank) needs"),
         (vec![("model.source", json!("/nowhere/model.gguf"))], "", "/nowhere/model.gguf"),
         (Vec::new(), "SHARDRUN_WORKER=/nowhere/shardrun-worker ", "there is no shardrun-worker"),
     ];

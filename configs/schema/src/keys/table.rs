@@ -503,7 +503,8 @@ pub const KEYS: &[Key] = &[
         path: "slurm.array",
         kind: Kind::Text,
         fallback: Fallback::Absent("one job"),
-        doc: "`--array`; refused, since a run has one directory and one address: submit once for each.",
+        doc: "`--array`; refused, since a run has one directory and one address: serve several \
+              `model.instances`, or submit once for each.",
     },
     Key {
         path: "slurm.exclusive",
@@ -528,14 +529,14 @@ pub const KEYS: &[Key] = &[
         path: "slurm.max_requeues",
         kind: Kind::Integer { min: 0, max: 10_000 },
         fallback: Fallback::Is("10"),
-        doc: "How many times a job is started again at most.",
+        doc: "How many times a job is started again at most, by Slurm or as a successor.",
     },
     Key {
         path: "slurm.at_time_limit",
         kind: Kind::Word(AtTimeLimit::WORDS),
         fallback: Fallback::Is("end"),
         doc: "What follows when the time limit comes near and the job has drained: `end`, `requeue` \
-              the same job, or submit a `successor`.",
+              the same job (which then has `--requeue`), or submit a `successor`.",
     },
     Key {
         path: "slurm.drain_before_s",
@@ -589,8 +590,8 @@ pub const KEYS: &[Key] = &[
         path: "slurm.container_mounts",
         kind: Kind::Texts { most: 256 },
         fallback: Fallback::Absent("none"),
-        doc: "Mounts of the container, `FROM:TO` or `FROM:TO:ro`; the run's directory and the \
-              model's folder are mounted in any case.",
+        doc: "Mounts of the container, `FROM:TO` or `FROM:TO:ro`; the run's directory, the \
+              logs, the models' folders and the worker are mounted in any case.",
     },
     Key {
         path: "slurm.container_workdir",
