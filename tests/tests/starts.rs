@@ -37,6 +37,15 @@ fn expect_failure(deployment: &Deployment, watched: Watched, sentence: &str) -> 
     until("Open MPI's files to be removed", END, || Ok(deployment.mpi_files().is_empty()))?;
     ensure!(status.code() == Some(1), "{status}");
     let printed = deployment.stderr();
+    if let Ok(run) = deployment.run_dir()
+        && let Ok(logs) = std::fs::read_dir(run.join("logs"))
+    {
+        // Who has failed has no need of a watcher any more.
+        for log in logs {
+            let log = std::fs::read_to_string(log?.path())?;
+            ensure!(!log.contains("the supervisor is gone"), "{log}");
+        }
+    }
     let said = printed.matches(sentence).count();
     let enough = if watched == Watched::ByLauncher { said == 1 } else { said >= 1 };
     ensure!(enough, "{sentence:?} is said {said} times:\n{printed}");
@@ -111,6 +120,35 @@ fn a_context_beyond_the_model_s() -> anyhow::Result<()> {
         |setup: Setup| Ok(setup.set("model.max_seq_len", 9000).set("kv_cache.max_tokens", 16384));
     let sentence = "model.max_seq_len is 9000; the model's context has 8192 tokens";
     fails_both_ways(change, sentence)
+}
+
+/// Tasks as srun starts them where its PMIx is not the MPI library's: each would serve, alone.
+#[test]
+fn tasks_that_mpi_does_not_bring_together() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    for task in ["0", "3"] {
+        let mut setup = Setup::new(&model)?.set("model.tp_size", 1);
+        for (name, value) in [
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_STEP_NUM_TASKS", "4"),
+            ("SLURM_STEP_NUM_NODES", "1"),
+            ("SLURM_PROCID", task),
+            ("SLURM_LOCALID", task),
+            ("PMIX_RANK", task),
+        ] {
+            setup = setup.variable(name, value);
+        }
+        let deployment = setup.worker_alone()?;
+        let status = deployment.wait(FOUND_OUT)?;
+        ensure!(status.code() == Some(1), "{status}");
+        let sentence = "srun started 4 ranks, and the MPI library knows of 1: ";
+        let printed = deployment.stderr();
+        ensure!(printed.contains(sentence) == (task == "0"), "task {task} says:\n{printed}");
+        ensure!(deployment.stdout().is_empty(), "it served: {}", deployment.stdout());
+        ensure!(deployment.leftovers().is_empty(), "{:?}", deployment.leftovers());
+    }
+    Ok(())
 }
 
 #[test]

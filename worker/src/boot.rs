@@ -23,7 +23,7 @@ use crate::cli::Cli;
 use crate::environment::{Environment, Starter};
 use crate::life::{self, Beats, Dial, Life, Report, Watcher};
 use crate::logs::OnTerminal;
-use crate::{exit, load, logs, placement, roles, signals};
+use crate::{exit, load, logs, network, placement, roles, signals};
 
 /// How long ranks wait for each other before the deployment has said how long.
 const FIRST_PATIENCE: Patience = Patience { spin: false, timeout: Duration::from_secs(60) };
@@ -41,6 +41,7 @@ pub(crate) struct Rank {
     /// Prefix of the instance's shared memory.
     pub(crate) prefix: String,
     pub(crate) share: NodeShare,
+    /// How long it waits for the others in an iteration; until it serves, `world` waits longer.
     pub(crate) patience: Patience,
     pub(crate) page: Arc<MetricsPage>,
     pub(crate) report: Report,
@@ -96,16 +97,26 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     for transport in ["vader", "sm"] {
         set_for_mpi(&format!("btl_{transport}_backing_directory"), scratch.path().as_os_str());
     }
-    let interface = own_reading.as_ref().ok().and_then(|own| own.launch.interface.clone());
+    let interface = own_reading.as_ref().ok().and_then(|own| own.launch.interface.as_deref());
     if environment.one_node && !cli.spawned {
         // These would listen on the machine's interfaces, for peers that there aren't.
         set_for_mpi("btl", "^tcp,ofi,openib".as_ref());
-    } else if let Some(interface) = interface.filter(|_| !environment.one_node) {
+    } else if let Some(interface) = interface.filter(|_| !environment.one_node)
+        && let Some(interface) = network::of_mpi(interface)
+    {
         set_for_mpi("btl_tcp_if_include", interface.as_ref());
     }
     signals::block()?;
 
     let mut world = World::init(FIRST_PATIENCE)?;
+    // A spawned rank has variables of what spawned it among its own.
+    if !cli.spawned
+        && let Err(error) = environment.check_world(world.size())
+    {
+        // All tasks come to it, and each would be rank 0.
+        exit::leave_errors_to_rank_0(environment.rank != 0);
+        return Err(error.into());
+    }
     if let Some(seat) = seat {
         let (instance, place) = seat.unzip();
         world.part(instance.map(|instance| instance as u32), place.unwrap_or(0))?;
@@ -117,6 +128,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     }
     let host = gethostname().context("cannot read the host's name")?;
     let host = host.to_string_lossy().into_owned();
+    if cli.supervisor_host.as_ref() == Some(&host) {
+        exit::on_orphaned_remove(&cli.supervisor, &cli.config);
+    }
     exit::leave_errors_to_rank_0(world.rank() != 0);
     let boot = agree(&world, own_reading, cli, &Own { prefix: &prefix, host: &host, uid })?;
     let deployment = Deployment::from_resolved_toml(&boot.deployment)?;
@@ -151,18 +165,26 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         timeout: deployment.supervision.heartbeat_timeout,
     };
     life::watch_parent(environment.starter, beats.interval)?;
-    let share = match &boot.layout {
-        Some(layout) => placement::laid_out(layout, cli.place(), world.rank(), &host, &model)?,
-        None => placement::own_share(&world, &host, model.threads)?,
+    let (share, named_gpu, local_rank) = match &boot.layout {
+        Some(layout) => {
+            let place = placement::place(layout, cli.place(), world.rank())?;
+            let share = placement::laid_out(layout, place, &host, &model)?;
+            (share, place.gpu, place.local_rank)
+        }
+        None => {
+            let share = placement::own_share(&world, &host, model.threads)?;
+            let of_rank = |gpus: &[u32]| gpus.get(world.rank()).copied();
+            let named = model.gpu_device_ids.of(0).and_then(of_rank);
+            (share, named, environment.local_rank.unwrap_or(world.local_rank()))
+        }
     };
-    if let Some(gpu) = environment.gpu(environment.local_rank.unwrap_or(world.local_rank())) {
+    if let Some(gpu) = placement::gpu(named_gpu, local_rank, &environment) {
         info!("GPU {gpu} is this rank's; no backend uses it");
     }
     let patience = Patience {
         spin: share.cores.is_some(),
         timeout: deployment.supervision.collective_timeout,
     };
-    world.set_patience(patience);
     let page = Arc::new(MetricsPage::create(&prefix, world.rank())?);
     let scraped = match deployment.mode {
         Mode::Orchestrator => &boot.watcher.dial().host,
@@ -211,9 +233,13 @@ fn set_for_mpi(parameter: &str, value: &OsStr) {
 }
 
 /// Connects the lifeline, loads, and plays this rank's role.
-fn live(rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow::Result<()> {
+fn live(mut rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow::Result<()> {
     let leads = rank.world.rank() == 0;
     let (watcher, watch) = meet(&rank, watcher, beats)?;
+    // From now on lifelines tell of deaths; and one rank may have the model in its page cache while another
+    // reads it over the network.
+    let timeout = rank.deployment.launch.ready_timeout;
+    rank.world.set_patience(Patience { timeout, ..rank.patience });
     if leads {
         roles::lead(rank, &watcher, watch, hello, beats)
     } else {
@@ -394,21 +420,11 @@ fn check_world(world: &World, model: &Model, environment: &Environment) -> anyho
         (1, Starter::Nobody) => format!(
             "; start it with `mpirun -n {expected} shardrun-worker ...` or `shardrun serve FILE`"
         ),
-        (1, starter) => {
-            let told = environment.size.filter(|&told| told > 1);
-            let told = told.map_or_else(String::new, |told| format!(" (it started {told})"));
-            let cure = match starter {
-                Starter::Slurm => {
-                    "Slurm's PMIx and that of the MPI library differ: `srun --mpi=list` tells which \
-                     versions Slurm has, and slurm.mpi chooses one"
-                }
-                _ => "use `mpirun` of the MPI that shardrun was built with, or `srun --mpi=pmix`",
-            };
-            format!(
-                "; the launcher{told} and the MPI library don't understand each other, so every \
-                 process believes it is alone: {cure}"
-            )
-        }
+        (1, Starter::Pmix) => format!(
+            "; start {expected} ranks. If so many were started, the launcher and the MPI library don't \
+             understand each other, so every process believes it is alone: {}",
+            Starter::Pmix.cure()
+        ),
         _ => format!("; start {expected} ranks"),
     };
     let started = if size == 1 { "1 rank was".to_owned() } else { format!("{size} ranks were") };

@@ -17,6 +17,31 @@ pub(crate) enum Starter {
     Nobody,
 }
 
+impl Starter {
+    /// In messages.
+    fn name(self) -> &'static str {
+        match self {
+            Self::OpenMpi => "mpirun",
+            Self::Slurm => "srun",
+            Self::Pmix => "a PMIx launcher",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    /// What helps where it and the MPI library don't understand each other.
+    pub(crate) fn cure(self) -> &'static str {
+        match self {
+            Self::Slurm => {
+                "Slurm's PMIx and that of the MPI library differ: `srun --mpi=list` tells which \
+                 versions Slurm has, and slurm.mpi chooses one"
+            }
+            Self::OpenMpi | Self::Pmix | Self::Nobody => {
+                "use `mpirun` of the MPI that shardrun was built with, or `srun --mpi=pmix`"
+            }
+        }
+    }
+}
+
 /// What the environment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Environment {
@@ -51,7 +76,29 @@ pub(crate) struct NoPmix {
     plugin: String,
 }
 
+/// A job whose ranks MPI does not bring together.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{} started {told} ranks, and the MPI library knows of {size}: they don't understand each other, so \
+     every process believes that it is alone: {}",
+    starter.name(),
+    starter.cure()
+)]
+pub(crate) struct Apart {
+    starter: Starter,
+    told: usize,
+    size: usize,
+}
+
 impl Environment {
+    /// Whether MPI's world, of `size` ranks, has all that were started.
+    pub(crate) fn check_world(&self, size: usize) -> Result<(), Apart> {
+        match self.size {
+            Some(told) if told > size => Err(Apart { starter: self.starter, told, size }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Reads the variables through `get`; `pid` names the job of a process that nobody started.
     pub(crate) fn read(get: impl Fn(&str) -> Option<String>, pid: u32) -> Result<Self, NoPmix> {
         let number = |name: &str| get(name)?.parse::<usize>().ok();
@@ -103,7 +150,7 @@ impl Environment {
         })
     }
 
-    /// The GPU of the rank that has this place on its node. Ranks keep seeing all GPUs of the node, since
+    /// The GPU of the rank that has this place on its node, where the deployment names none. Ranks keep seeing all GPUs of the node, since
     /// they reach each other's memory that way; more ranks than GPUs share them in turn.
     pub(crate) fn gpu(&self, local_rank: usize) -> Option<&str> {
         let place = local_rank.checked_rem(self.gpus.len())?;
@@ -120,13 +167,10 @@ impl Environment {
 
 impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let starter = match self.starter {
-            Starter::OpenMpi => "mpirun",
-            Starter::Slurm => "srun",
-            Starter::Pmix => "a PMIx launcher",
-            Starter::Nobody => return f.write_str("started by hand, without an MPI launcher"),
-        };
-        write!(f, "started by {starter} as rank {}", self.rank)?;
+        if self.starter == Starter::Nobody {
+            return f.write_str("started by hand, without an MPI launcher");
+        }
+        write!(f, "started by {} as rank {}", self.starter.name(), self.rank)?;
         if let Some(size) = self.size {
             write!(f, " of {size}")?;
         }
@@ -200,6 +244,21 @@ mod tests {
         assert!(!environment.one_node);
         assert_eq!((environment.gpu(1), environment.gpu(2)), (Some("MIG-2"), Some("GPU-1")));
         assert_eq!(read(&[]).gpu(0), None);
+    }
+
+    #[test]
+    fn ranks_that_mpi_does_not_bring_together_are_told_so() {
+        let step = read(&STEP);
+        assert!(step.check_world(4).is_ok());
+        let error = step.check_world(1).unwrap_err().to_string();
+        assert!(
+            error.starts_with("srun started 4 ranks, and the MPI library knows of 1: they don't"),
+            "{error}"
+        );
+        assert!(error.contains("Slurm's PMIx and that of the MPI library differ"), "{error}");
+        assert!(read(&[]).check_world(1).is_ok());
+        // Nobody says how many there are.
+        assert!(read(&[("PMIX_RANK", "0")]).check_world(1).is_ok());
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! How a rank ends: 0 as told, 1 failed, 2 usage, 4 because another was lost.
 
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use shardrun_comm::CommError;
-use shardrun_config::{ConfigErrors, with_causes};
+use shardrun_config::{ConfigErrors, RunDir, with_causes};
+use shardrun_wire::Address;
 
 /// The exit code of a rank that ends because another died.
 const LOST_A_RANK: u8 = 4;
@@ -19,6 +21,12 @@ pub(crate) const LAST_WORDS: &str = "last_words";
 
 /// What the names in shared memory of the whole run begin with, and those of this rank, once it has any.
 static SHM_PREFIXES: OnceLock<(String, String)> = OnceLock::new();
+
+/// The socket and the secret of a supervisor on this node.
+static LEFT_BY_SUPERVISOR: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+
+/// Set when the watcher has ended this rank's lifeline.
+static ORPHANED: AtomicBool = AtomicBool::new(false);
 
 /// Set while errors that all ranks come to are left to rank 0 to tell.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -43,6 +51,33 @@ pub(crate) fn remove_names() {
     }
 }
 
+/// Says what a supervisor on this node leaves behind when it is killed.
+pub(crate) fn on_orphaned_remove(supervisor: &[Address], config: &Path) {
+    let socket = supervisor.iter().find_map(|address| match address {
+        Address::Unix(path) => Some(path.clone()),
+        Address::Tcp(_) => None,
+    });
+    if let Some(socket) = socket {
+        let _ = LEFT_BY_SUPERVISOR.set((socket, RunDir::secret_of(config)));
+    }
+}
+
+/// Ends this process because its watcher is gone, or has ended its lifeline.
+pub(crate) fn orphaned(reason: &str) -> ! {
+    ORPHANED.store(true, Ordering::Relaxed);
+    lost(reason)
+}
+
+/// Removes what a supervisor that was killed could not. Several ranks may try.
+fn remove_left_by_supervisor() {
+    if let Some((socket, secret)) = LEFT_BY_SUPERVISOR.get()
+        && shardrun_wire::remove_dead_socket(socket)
+    {
+        // Not there in a run whose ranks are all on one node.
+        let _ = std::fs::remove_file(secret);
+    }
+}
+
 /// Makes a panic of the step thread an error like any other: unwinding would end in MPI_Finalize, which
 /// waits for ranks that wait for this one. Other threads answer for themselves.
 pub(crate) fn on_panic() {
@@ -63,6 +98,10 @@ pub(crate) fn lost(reason: &str) -> ! {
     remove_names();
     std::thread::sleep(AFTER_THE_FIRST);
     remove_names();
+    // By now a process that has died has let go of its socket.
+    if ORPHANED.load(Ordering::Relaxed) {
+        remove_left_by_supervisor();
+    }
     // SAFETY: ends the process without running destructors or exit handlers, which is the point.
     unsafe { libc::_exit(LOST_A_RANK.into()) }
 }

@@ -103,6 +103,10 @@ impl Dial {
                 Ok(connected) => return Ok(connected),
                 // Who was understood and refused needs no other way.
                 Err(refused @ SocketError::Refused { .. }) => return Err(refused.into()),
+                // Nor who was reached and is stopped.
+                Err(silent @ SocketError::Silent { .. }) => {
+                    return Err(silent).context(format!("cannot reach {name}"));
+                }
                 Err(error) => failures.push(error.to_string()),
             }
         }
@@ -223,6 +227,8 @@ impl Life {
 
 /// Tells the watcher why this rank can't go on, if there is one.
 pub(crate) fn tell_failure(reason: &str) {
+    // What the watcher does then is no news.
+    ENDING.store(true, Ordering::Release);
     if let Some(link) = LINK.get() {
         let mut reason = reason.to_owned();
         reason.truncate(reason.floor_char_boundary(8 * 1024));
@@ -255,7 +261,7 @@ fn attend(mut reader: LinkReader, heard: &Mutex<Instant>, name: &str, orders: im
         }
     }
     if !ENDING.load(Ordering::Acquire) {
-        exit::lost(&format!("{name} is gone"));
+        exit::orphaned(&format!("{name} is gone"));
     }
 }
 

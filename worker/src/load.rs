@@ -140,7 +140,7 @@ fn group(rank: &Rank) -> anyhow::Result<Box<dyn Group>> {
     Ok(if shares_memory(rank)? {
         Box::new(ShmGroup::new(&rank.world, &rank.prefix, rank.patience)?)
     } else {
-        Box::new(rank.world.mpi_group()?)
+        Box::new(rank.world.mpi_group(rank.patience)?)
     })
 }
 

@@ -10,6 +10,8 @@ mod exit;
 mod life;
 mod load;
 mod logs;
+mod network;
+mod offered;
 mod placement;
 mod roles;
 mod signals;

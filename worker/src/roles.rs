@@ -24,7 +24,8 @@ use tracing::info;
 use crate::boot::Rank;
 use crate::life::{Beats, Dial, Life, Watcher};
 use crate::load::{self, Loaded};
-use crate::signals;
+use crate::offered::{Offer, over};
+use crate::{exit, signals};
 
 /// Rank 0: schedules, and talks to clients, or to the gateway that the supervisor has.
 pub(crate) fn lead(
@@ -174,7 +175,7 @@ fn mail(rank: &Rank, max_seq_len: usize) -> anyhow::Result<Box<dyn Mail>> {
     Ok(if load::shares_memory(rank)? {
         Box::new(ShmMail::new(&rank.world, &rank.prefix, longest, rank.patience)?)
     } else {
-        Box::new(rank.world.mpi_mail()?)
+        Box::new(rank.world.mpi_mail(rank.patience)?)
     })
 }
 
@@ -255,12 +256,17 @@ impl Front {
         rank: &Rank,
         engine: Arc<dyn EngineClient>,
     ) -> anyhow::Result<()> {
-        let link = dial.offer_engine(rank.id, &rank.host)?;
+        let offer = Offer {
+            dial: dial.clone(),
+            id: rank.id,
+            host: rank.host.clone(),
+            patience: rank.deployment.supervision.heartbeat_timeout,
+        };
+        let link = offer.open()?;
         let ended = self.end.subscribe();
         self.serve(async move {
-            // The end of the link is told by that of the lifeline, too, which ends this process.
-            if let Err(error) = link.serve(engine, over(ended)).await {
-                tracing::error!("the supervisor's line to the engine broke: {error}");
+            if let Err(error) = offer.serve(link, engine, ended).await {
+                exit::lost(&format!("{error:#}"));
             }
         });
         Ok(())
@@ -279,12 +285,6 @@ impl Front {
             self.runtime.block_on(async { tokio::time::timeout(LAST_RESPONSES, serving).await });
         self.runtime.shutdown_background();
     }
-}
-
-/// Until the end is told.
-async fn over(mut ended: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is an end, too.
-    let _ = ended.wait_for(|&ended| ended).await;
 }
 
 /// What bounds the engine, and how it chooses, as the deployment says.

@@ -230,15 +230,6 @@ impl KvCache {
     pub fn num_blocks(&self) -> usize {
         self.max_tokens / self.tokens_per_block
     }
-
-    /// Tokens that `layer` looks back, its own included; `None` for all of them.
-    #[must_use]
-    pub fn attention_window(&self, layer: usize) -> Option<usize> {
-        let windows = &self.max_attention_window;
-        // No windows are repeated over no layers.
-        let place = layer.checked_rem(windows.len())?;
-        Some(windows[place])
-    }
 }
 
 /// Addresses and limits of the HTTP server.
@@ -503,26 +494,5 @@ mod milliseconds {
         ) -> Result<Option<Duration>, D::Error> {
             super::deserialize(from).map(|time| (!time.is_zero()).then_some(time))
         }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_repeated_over_layers() {
-        let with = |line: &str| {
-            let text = format!("name = \"x\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n{line}");
-            Deployment::from_resolved_toml(&text).unwrap().models[0].kv_cache.clone()
-        };
-        let windows = |cache: &KvCache| (0..4).map(|layer| cache.attention_window(layer)).collect();
-        let all: Vec<_> = windows(&with(""));
-        assert_eq!(all, [None; 4]);
-        let alternate: Vec<_> = windows(&with("kv_cache.max_attention_window = [512, 64]"));
-        assert_eq!(alternate, [Some(512), Some(64), Some(512), Some(64)]);
-        let same: Vec<_> = windows(&with("kv_cache.max_attention_window = 64"));
-        assert_eq!(same, [Some(64); 4]);
     }
 }

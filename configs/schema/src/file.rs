@@ -43,8 +43,8 @@ pub(crate) fn read(file: &Path) -> Result<String, ConfigError> {
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) entries: Vec<Entry>,
-    /// Models that have a table, be it empty, in the order of the tables.
-    pub(crate) models: Vec<String>,
+    /// Models that have a table, be it empty, in the order of the tables, and where each is named.
+    pub(crate) models: Vec<(String, Origin)>,
 }
 
 /// What `text` says; what is wrong with it goes to `errors`.
@@ -136,7 +136,8 @@ impl Walk<'_> {
             match (inner, value.get_ref()) {
                 (Some(inner), DeValue::Table(table)) => {
                     if let Of::Model(model) = inner {
-                        self.layer.models.push(model.to_owned());
+                        let origin = Origin::File(self.places.at(at));
+                        self.layer.models.push((model.to_owned(), origin));
                     }
                     self.table(inner, table);
                 }

@@ -7,7 +7,7 @@ use crate::kind::Kind;
 pub use table::{KEYS, SECTIONS};
 
 /// A key of the deployment file.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// Dotted path; also what `--set` takes.
     pub path: &'static str,

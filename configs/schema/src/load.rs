@@ -160,7 +160,7 @@ fn merge(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     let names = model_names(&layers);
     let tables: Vec<_> = match names.as_slice() {
         [] => vec![None],
-        names => names.iter().map(|name| Some(name.as_str())).collect(),
+        names => names.iter().map(|(name, _)| Some(name.as_str())).collect(),
     };
     let mut models = Vec::new();
     for table in tables {
@@ -174,6 +174,7 @@ fn merge(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     }
     let mode = rules::mode(&models, &mut errors);
     rules::participants(&models, &mut errors);
+    rules::names(&names, models.first().map(|(_, settled)| settled), &mut errors);
     if !errors.is_empty() {
         return Err(ConfigErrors(told_once(errors)));
     }
@@ -186,12 +187,12 @@ fn merge(sources: Sources<'_>) -> Result<Loaded, ConfigErrors> {
     Ok(Loaded { deployment: assemble::assemble(mode, &models), settings })
 }
 
-/// The models that have tables of their own, in the order of their first mention.
-fn model_names(layers: &[Layer]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in layers.iter().flat_map(|layer| &layer.models) {
-        if !names.contains(name) {
-            names.push(name.clone());
+/// The models that have tables of their own, in the order of their first mention, which has its place.
+fn model_names(layers: &[Layer]) -> Vec<(String, Origin)> {
+    let mut names: Vec<(String, Origin)> = Vec::new();
+    for (name, origin) in layers.iter().flat_map(|layer| &layer.models) {
+        if names.iter().all(|(other, _)| other != name) {
+            names.push((name.clone(), origin.clone()));
         }
     }
     names

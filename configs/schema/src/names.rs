@@ -63,6 +63,10 @@ impl ShmPrefix {
     }
 }
 
+/// What each model is served as: the default one as these, every one as these with `_` and its own name
+/// behind. None can be a model's own.
+pub(crate) const SERVED_AS: [&str; 3] = ["ensemble", "tensorrt_llm", "tensorrt_llm_bls"];
+
 /// Whether `text` can name a deployment: 1 to 32 of `[a-z0-9_-]`.
 pub(crate) fn is_deployment_name(text: &str) -> bool {
     (1..=32).contains(&text.len())

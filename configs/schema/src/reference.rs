@@ -13,10 +13,13 @@ A deployment is one TOML file. Each key has a default unless it is marked as req
 key is an error. A value is decided by the last of these that sets it:
 
 1. the default,
-2. the file,
-3. the environment: `SHARDRUN_` and the key in capitals, with `_` for the dot, as in
+2. the site's files: `/etc/shardrun/site.toml`, then `shardrun/site.toml` in `$XDG_CONFIG_HOME` or
+   `~/.config`; if `SHARDRUN_SITE` is set, the file that it names instead, and none if it is empty. They
+   take what is not a deployment's own: no `name`, `mode`, `[model]` or `[kv_cache]`,
+3. the file,
+4. the environment: `SHARDRUN_` and the key in capitals, with `_` for the dot, as in
    `SHARDRUN_MODEL_TP_SIZE=4` (a variable that begins like a section and names no key is an error),
-4. the command line: `--set model.tp_size=4`.
+5. the command line: `--set model.tp_size=4`.
 
 `shardrun config check FILE` says what is wrong with a file, `shardrun config show FILE` prints
 every value with where it came from.

@@ -1,11 +1,13 @@
 //! Rules between values of different keys.
 
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::path::Path;
 
 use crate::kind::{Value, id_sets};
 use crate::load::Settled;
-use crate::{ConfigError, Conflict, Mode};
+use crate::names::SERVED_AS;
+use crate::{ConfigError, Conflict, Mode, Origin};
 
 /// What the settled values break. A value that was refused already is not judged again.
 /// `model` is the one that has a table of its own.
@@ -106,6 +108,59 @@ pub(crate) fn participants(models: &[(Option<&str>, Settled)], errors: &mut Vec<
     }
     if given.text("mode") == Some("leader") {
         refuse("participants are of orchestrator mode".to_owned());
+    }
+}
+
+/// Names that models can be served under: those of `tables`, or else the deployment's, which is in `only`.
+pub(crate) fn names(
+    tables: &[(String, Origin)],
+    only: Option<&Settled>,
+    errors: &mut Vec<ConfigError>,
+) {
+    let of_deployment = || {
+        let settled = only?;
+        let name = Rules { settled, model: None }.text("name")?.to_owned();
+        Some((name, settled.origin("name")?.clone()))
+    };
+    let (key, models) = match tables {
+        [] => ("name", of_deployment().into_iter().collect()),
+        tables => ("a model's name", tables.to_vec()),
+    };
+    // Each with the model that has it.
+    let mut served = std::collections::BTreeMap::<String, &str>::new();
+    for (place, (name, origin)) in models.iter().enumerate() {
+        let mut refuse = |allowed| {
+            let value = format!("\"{name}\"");
+            let (origin, key) = (origin.clone(), key.to_owned());
+            errors.push(ConfigError::NotAllowed { origin, key, value, allowed });
+        };
+        if SERVED_AS.contains(&name.as_str()) {
+            refuse(format!(
+                "another than {}: these always mean the deployment's default model",
+                SERVED_AS.join(", ")
+            ));
+            continue;
+        }
+        let plain = SERVED_AS.iter().filter(|_| place == 0).map(|&plain| plain.to_owned());
+        let suffixed = SERVED_AS.iter().map(|plain| format!("{plain}_{name}"));
+        let own = std::iter::once(name.clone()).chain(plain).chain(suffixed);
+        for route in own {
+            match served.entry(route) {
+                Entry::Occupied(taken) if *taken.get() != name => {
+                    refuse(format!(
+                        "one under which nothing else is served; it would be served as {}, which \
+                         the model \"{}\" is",
+                        taken.key(),
+                        taken.get()
+                    ));
+                    break;
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(free) => {
+                    free.insert(name);
+                }
+            }
+        }
     }
 }
 

@@ -141,7 +141,7 @@ impl Orchestrator {
         self.runtime.spawn(async move {
             match stream.into_client().await {
                 Ok(client) => served.engine.attach(id.instance, Arc::new(client)),
-                // Its leader ends with the line, which the lifeline tells.
+                // Unless it ends, which the lifeline tells, its leader offers it again.
                 Err(error) => {
                     eprintln!("the engine of instance {} can't be used: {error}", id.instance);
                 }

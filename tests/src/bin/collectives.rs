@@ -74,24 +74,16 @@ impl Stage {
     fn group(&mut self, patience: Patience) -> anyhow::Result<Box<dyn Group>> {
         let group: Box<dyn Group> = match self.over {
             Over::Shm => Box::new(ShmGroup::new(&self.world, &self.prefix, patience)?),
-            Over::Mpi => {
-                self.world.set_patience(patience);
-                Box::new(self.world.mpi_group()?)
-            }
+            Over::Mpi => Box::new(self.world.mpi_group(patience)?),
         };
-        self.world.set_patience(PATIENCE);
         Ok(group)
     }
 
     fn mail_of(&mut self, patience: Patience) -> anyhow::Result<Box<dyn Mail>> {
         let mail: Box<dyn Mail> = match self.over {
             Over::Shm => Box::new(ShmMail::new(&self.world, &self.prefix, LONGEST, patience)?),
-            Over::Mpi => {
-                self.world.set_patience(patience);
-                Box::new(self.world.mpi_mail()?)
-            }
+            Over::Mpi => Box::new(self.world.mpi_mail(patience)?),
         };
-        self.world.set_patience(PATIENCE);
         Ok(mail)
     }
 

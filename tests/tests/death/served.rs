@@ -86,6 +86,8 @@ fn launcher_killed(when: When) -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
     let hit = hit((By::Launcher, setup), Role::Launcher, SIGKILL, when, END)?;
     ensure!(hit.status.signal() == Some(9), "{}", hit.status);
+    let left = hit.deployment.run_files()?;
+    ensure!(!left.iter().any(|name| name == "lifeline"), "its ranks remove its socket: {left:?}");
     Ok(())
 }
 
@@ -131,6 +133,22 @@ fn a_rank_killed_while_it_loads() -> anyhow::Result<()> {
     ensure!(status.code() == Some(LOST_A_RANK), "{status}");
     let killed = format!("rank 1 on {} (pid {pid}) was killed by signal 9", host()?);
     ensure!(deployment.stderr().contains(&killed), "no {killed:?}");
+    Ok(())
+}
+
+/// As one that reads the model over the network, when the others have it in their page caches.
+#[test]
+fn a_rank_that_takes_long_to_load_is_waited_for() -> anyhow::Result<()> {
+    let Some(setup) = setup()? else { return Ok(()) };
+    let setup = setup
+        .set("supervision.collective_timeout_ms", 1000)
+        .set("supervision.heartbeat_timeout_ms", 30_000);
+    let deployment = slow_to_load(setup).serve()?;
+    until_it_loads(&deployment)?;
+    deployment.signal(Role::Rank(1), SIGSTOP)?;
+    std::thread::sleep(Duration::from_secs(4));
+    deployment.signal(Role::Rank(1), SIGCONT)?;
+    deployment.client()?.generate(&request(4))?;
     Ok(())
 }
 

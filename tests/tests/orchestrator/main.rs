@@ -6,6 +6,7 @@ mod drill;
 mod giving_up;
 mod models;
 mod refused;
+mod stopped;
 mod streams;
 
 use std::time::Duration;

@@ -84,7 +84,7 @@ impl World {
         self.node.size
     }
 
-    /// Changes how long later calls wait.
+    /// Changes how long later calls wait. Groups and mail have a patience of their own.
     pub fn set_patience(&mut self, patience: Patience) {
         self.patience = patience;
     }
@@ -166,20 +166,21 @@ impl World {
         Ok(all)
     }
 
-    /// The ranks of the job as a group whose collectives are MPI's. Collective.
+    /// The ranks of the job as a group whose collectives are MPI's, with a patience of their own.
+    /// Collective.
     ///
     /// # Errors
     /// [`CommError`] if MPI refuses.
-    pub fn mpi_group(&self) -> Result<MpiGroup, CommError> {
-        Ok(MpiGroup::new(self.comm.duplicate()?, self.patience))
+    pub fn mpi_group(&self, patience: Patience) -> Result<MpiGroup, CommError> {
+        Ok(MpiGroup::new(self.comm.duplicate()?, patience))
     }
 
-    /// Messages of rank 0 to all others over MPI. Collective.
+    /// Messages of rank 0 to all others over MPI, with a patience of their own. Collective.
     ///
     /// # Errors
     /// [`CommError`] if MPI refuses.
-    pub fn mpi_mail(&self) -> Result<MpiMail, CommError> {
-        Ok(MpiMail::new(self.comm.duplicate()?, self.patience))
+    pub fn mpi_mail(&self, patience: Patience) -> Result<MpiMail, CommError> {
+        Ok(MpiMail::new(self.comm.duplicate()?, patience))
     }
 }
 

@@ -43,7 +43,14 @@ fn each_of(prefix: &str, mut act: impl FnMut(&Path) -> bool) -> Result<Vec<Strin
 /// Removes `path` if it is ours and nobody holds its lock. True if nothing is there any more.
 pub(crate) fn remove_if_dead(path: &Path) -> Result<bool, ShmError> {
     let Some(file) = open_ours(path)? else { return Ok(!path.exists()) };
+    remove_opened_if_dead(path, file)
+}
+
+/// Removes what was opened at `path` if nobody holds its lock. It may be another's by then, who removed it
+/// meanwhile and made a new one.
+fn remove_opened_if_dead(path: &Path, file: File) -> Result<bool, ShmError> {
     match try_lock(file) {
+        Ok(Some(lock)) if !is_at(&lock, path)? => Ok(!path.exists()),
         Ok(Some(_lock)) => match remove(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(ShmError::io("remove", path, error))
@@ -52,6 +59,17 @@ pub(crate) fn remove_if_dead(path: &Path) -> Result<bool, ShmError> {
         },
         Ok(None) => Ok(false),
         Err(errno) => Err(ShmError::io("lock", path, errno)),
+    }
+}
+
+/// Whether `file` is what `path` names.
+fn is_at(file: &File, path: &Path) -> Result<bool, ShmError> {
+    let failed = |source| ShmError::io("stat", path, source);
+    let own = file.metadata().map_err(failed)?;
+    match path.symlink_metadata() {
+        Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -152,6 +170,43 @@ mod tests {
         assert_eq!(remove_all(&prefix).unwrap(), [folder]);
         assert!(sweep(&prefix).unwrap().is_empty());
         drop(scratch);
+    }
+
+    #[test]
+    fn a_sweep_takes_no_folder_that_is_just_being_made() {
+        use std::sync::atomic::AtomicBool;
+        let prefix = unique("making");
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    sweep(&prefix).unwrap();
+                }
+            });
+            for _ in 0..500 {
+                let made = ScratchDir::create(&format!("{prefix}0_mpi"));
+                let there = made.as_ref().is_ok_and(|scratch| scratch.path().is_dir());
+                if !there {
+                    over.store(true, Ordering::Relaxed);
+                    panic!("{made:?}");
+                }
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let left = each_of(&prefix, |_| true).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[test]
+    fn what_was_replaced_after_it_was_opened_is_left_alone() {
+        let name = unique("replaced") + "0_mpi";
+        let path = Path::new(SHM_ROOT).join(&name);
+        let before = ScratchDir::create(&name).unwrap();
+        let opened = open_ours(&path).unwrap().unwrap();
+        drop(before);
+        let _now = ScratchDir::create(&name).unwrap();
+        assert!(!remove_opened_if_dead(&path, opened).unwrap());
+        assert!(path.is_dir());
     }
 
     #[test]

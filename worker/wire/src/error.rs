@@ -114,12 +114,6 @@ pub enum SocketError {
         /// Why, as far as it said.
         reason: String,
     },
-    /// This process has given the engine up.
-    #[error("the engine was given up: {reason}")]
-    Abandoned {
-        /// Why.
-        reason: String,
-    },
     /// Reading or writing failed.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),

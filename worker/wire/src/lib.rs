@@ -48,3 +48,4 @@ pub use stats::{
     StaticBatchingStats,
 };
 pub use stream::{OutputSink, OutputStream, output_stream};
+pub use unix::remove_dead_socket;

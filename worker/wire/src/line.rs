@@ -67,8 +67,14 @@ impl Line {
                 let stream = TcpStream::connect_timeout(to, left.max(Duration::from_millis(1)))
                     .map_err(failed)?;
                 let mut socket = tcp(stream)?;
-                let ends = secure::initiate(&mut socket.until(deadline), secret)
-                    .map_err(|error| unrecognised(address, error))?;
+                let ends =
+                    secure::initiate(&mut socket.until(deadline), secret).map_err(|error| {
+                        match error {
+                            // Its kernel has taken the connection.
+                            HandshakeError::Late => SocketError::Silent { after: left },
+                            error => unrecognised(address, error),
+                        }
+                    })?;
                 Ok(Self::new(socket, Some(ends), None, deadline)?)
             }
         }

@@ -73,6 +73,21 @@ fn is_socket(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket())
 }
 
+/// Removes the socket at `path` if nobody of this machine listens on it any more; says whether there is
+/// none now. A path on a file system that several machines share may name a socket of another one, which
+/// can't be told from a dead one.
+#[must_use]
+pub fn remove_dead_socket(path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Ok(found) if found.file_type().is_socket() && left_by_the_dead(path) => {
+            let removed = std::fs::remove_file(path);
+            removed.is_ok() || !path.exists()
+        }
+        Ok(_) => false,
+    }
+}
+
 /// Whether nobody listens on a socket any more.
 fn left_by_the_dead(socket: &Path) -> bool {
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
@@ -88,4 +103,23 @@ pub(crate) fn peer_process(stream: &UnixStream) -> Result<i32, SocketError> {
         return Err(SocketError::Stranger { peer: peer.uid(), own });
     }
     Ok(peer.pid())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sockets_of_the_dead_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, file) = (folder.path().join("socket"), folder.path().join("file"));
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert!(!remove_dead_socket(&socket) && socket.exists());
+        drop(listener);
+        assert!(remove_dead_socket(&socket) && !socket.exists());
+        assert!(remove_dead_socket(&socket), "there is none, as when another was faster");
+        std::fs::write(&file, "").unwrap();
+        assert!(!remove_dead_socket(&file) && file.exists());
+    }
 }

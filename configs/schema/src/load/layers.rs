@@ -8,7 +8,7 @@ use crate::file::{self, Entry, Layer};
 use crate::keys::{self, KEYS, Key};
 use crate::kind::Raw;
 use crate::names::is_deployment_name;
-use crate::{ConfigError, Origin, Position};
+use crate::{ConfigError, Origin};
 
 /// What a site file says. What is a deployment's alone has no place there.
 pub(super) fn site(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> Layer {
@@ -22,11 +22,9 @@ pub(super) fn site(path: &Path, text: &str, errors: &mut Vec<ConfigError>) -> La
         origin: entry.origin,
     };
     errors.extend(strange.into_iter().map(not_for_site));
-    let origin = |name: &String| ConfigError::NotForSite {
-        key: format!("models.{name}"),
-        origin: Origin::File(Position { file: path.to_owned(), line: 1, column: 1 }),
-    };
-    errors.extend(models.iter().map(origin));
+    let not_for_site =
+        |(name, origin)| ConfigError::NotForSite { key: format!("models.{name}"), origin };
+    errors.extend(models.into_iter().map(not_for_site));
     Layer { entries: fitting, models: Vec::new() }
 }
 
@@ -62,7 +60,7 @@ pub(super) fn flags(flags: &[(String, String)], errors: &mut Vec<ConfigError>) -
         match found {
             Some((model, key)) => {
                 let model = model.map(str::to_owned);
-                models.extend(model.clone());
+                models.extend(model.clone().map(|name| (name, Origin::Flag)));
                 let raw = Raw::from_text(key.kind, text);
                 entries.push(Entry { model, key, raw, origin: Origin::Flag });
             }

@@ -439,6 +439,42 @@ fn what_is_wrong_in_a_models_table_has_its_place() {
 }
 
 #[test]
+fn names_that_clients_could_not_tell_apart_are_refused() {
+    let reserved = "allowed: another than ensemble, tensorrt_llm, tensorrt_llm_bls: these always mean \
+                    the deployment's default model";
+    assert_eq!(
+        problems("name = \"ensemble\"\nmodel.source = \"/m\"", &[], &[]),
+        [format!("/etc/d/x.toml:1:8: name is \"ensemble\"; {reserved}")]
+    );
+    let two = |first: &str, second: &str| {
+        format!("name = \"ensemble\"\nmodel.source = \"/m\"\n[models.{first}]\n[models.{second}]")
+    };
+    let told = problems(&two("a", "tensorrt_llm"), &[], &[]);
+    assert_eq!(
+        told,
+        [format!("/etc/d/x.toml:4:9: a model's name is \"tensorrt_llm\"; {reserved}")]
+    );
+    for (first, second, route, taken) in [
+        ("a", "ensemble_a", "ensemble_a", "a"),
+        ("bls_a", "a", "tensorrt_llm_bls_a", "bls_a"),
+        // The first has the plain names, too.
+        ("a", "bls", "tensorrt_llm_bls", "a"),
+    ] {
+        assert_eq!(
+            problems(&two(first, second), &[], &[]),
+            [format!(
+                "/etc/d/x.toml:4:9: a model's name is \"{second}\"; allowed: one under which nothing \
+                 else is served; it would be served as {route}, which the model \"{taken}\" is"
+            )]
+        );
+    }
+    assert!(load(&two("bls", "a"), &[], &[]).is_ok());
+    assert!(load(&two("ensembles", "a_b"), &[], &[]).is_ok());
+    let flags = [("models.ensemble.tp_size", "2")];
+    assert!(problems(&two("a", "b"), &[], &flags)[0].starts_with("command line: "));
+}
+
+#[test]
 fn participants_are_ranks_of_one_world() {
     let text = "name = \"x\"\nmodel.source = \"/m\"\n[models.a]\ntp_size = 2\ninstances = 2\n\
                 participant_ids = \"1,2;3,4\"\n[models.b]\nparticipant_ids = \"6\"";

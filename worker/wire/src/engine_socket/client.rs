@@ -47,7 +47,6 @@ enum Command {
     Cancel(RequestId),
     TakeIterations(oneshot::Sender<Vec<IterationStats>>),
     TakeKvEvents(oneshot::Sender<Vec<KvEvent>>),
-    Abandon { reason: String },
 }
 
 /// Where the answer to a submission goes.
@@ -73,14 +72,6 @@ impl SocketEngine {
     pub async fn connect(path: &Path) -> Result<Self, SocketError> {
         let (reader, writer) = unix::connect(path).await?;
         Self::over(reader, writer, PATIENCE).await
-    }
-
-    /// Gives the engine up, as when its process is known to be dead while the network still keeps the
-    /// connection: it ends now, and with it all streams; what is submitted or waits for an answer is
-    /// [`Refused::Unreachable`] for this reason.
-    pub fn abandon(&self, reason: impl Into<String>) {
-        // A connection that has ended needs no second end.
-        let _ = self.commands.send(Command::Abandon { reason: reason.into() });
     }
 
     /// Talks to the server at the other end of a stream.

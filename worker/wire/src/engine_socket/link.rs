@@ -44,7 +44,8 @@ impl EngineLink {
 
     /// Serves `engine` until the watcher leaves or `end` comes; then no request is taken any more, and
     /// the running ones may end. To end at once, drop the future: all requests are cancelled then, as
-    /// they are when the watcher leaves, or gives no sign of life for eight seconds.
+    /// they are when the watcher leaves, or gives no sign of life for eight seconds. A watcher that was
+    /// only stopped for so long takes the engine again on a line that is dialled anew.
     ///
     /// # Errors
     /// [`SocketError::Io`] if the line can't be used with this runtime.
@@ -72,23 +73,6 @@ impl EngineLink {
         ending.send_replace(true);
         session.await;
         Ok(())
-    }
-
-    /// Both at once, without blocking the runtime's threads.
-    ///
-    /// # Errors
-    /// As [`EngineLink::dial`] and [`EngineLink::serve`].
-    pub async fn offer(
-        address: &Address,
-        secret: Option<&Secret>,
-        id: RankId,
-        engine: Arc<dyn EngineClient>,
-        end: impl Future<Output = ()>,
-    ) -> Result<(), SocketError> {
-        let (address, secret) = (address.clone(), secret.cloned());
-        let dial = move || Self::dial(&address, secret.as_ref(), id);
-        let dialled = tokio::task::spawn_blocking(dial).await.map_err(io::Error::other)?;
-        dialled?.serve(engine, end).await
     }
 }
 

@@ -33,13 +33,23 @@ enum Answer {
     Refused { reason: String },
 }
 
-/// Dials a watcher; returns when it wants the line.
+/// Dials a watcher; returns when it wants the line. [`SocketError::Silent`] is one that was reached and
+/// did not answer.
 pub(crate) fn dial(
     address: &Address,
     secret: Option<&Secret>,
     opening: &Opening,
 ) -> Result<Line, SocketError> {
-    let mut line = Line::dial(address, secret, Instant::now() + ANSWER)?;
+    dial_within(ANSWER, address, secret, opening)
+}
+
+fn dial_within(
+    patience: Duration,
+    address: &Address,
+    secret: Option<&Secret>,
+    opening: &Opening,
+) -> Result<Line, SocketError> {
+    let mut line = Line::dial(address, secret, Instant::now() + patience)?;
     let unrecognised = |reason: String| SocketError::Unrecognised { peer: address.clone(), reason };
     frame::write(&mut line.writer, &(VERSION, opening))?;
     match frame::read(&mut line.reader) {
@@ -48,6 +58,9 @@ pub(crate) fn dial(
             Err(SocketError::Refused { address: address.clone(), reason })
         }
         Ok(None) => Err(unrecognised("it ended the connection without an answer".into())),
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            Err(SocketError::Silent { after: patience })
+        }
         Err(error) => Err(unrecognised(format!("its answer can't be read: {error}"))),
     }
 }
@@ -96,4 +109,35 @@ pub(super) fn refuse(line: &mut LineWriter, reason: String) {
     // A peer that is gone needs no reason.
     let _ = frame::write(line, &Answer::Refused { reason });
     line.finish();
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_watcher_that_is_stopped_is_silent_and_one_that_is_gone_is_not_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lifeline");
+        let near = UnixListener::bind(&path).unwrap();
+        let far = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = [Address::Unix(path), Address::Tcp(far.local_addr().unwrap())];
+        let secret = Secret::generate().unwrap();
+        let opening = Opening::Engine(RankId { instance: 0, attempt: 0, rank: 0 });
+        let patience = Duration::from_millis(50);
+        let dial = |address| dial_within(patience, address, Some(&secret), &opening).unwrap_err();
+        for address in &addresses {
+            let error = dial(address);
+            assert!(matches!(error, SocketError::Silent { .. }), "{address}: {error}");
+        }
+        drop((near, far));
+        for address in &addresses {
+            let error = dial(address);
+            assert!(matches!(error, SocketError::Connect { .. }), "{address}: {error}");
+        }
+    }
 }

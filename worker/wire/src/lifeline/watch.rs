@@ -70,8 +70,9 @@ pub struct Watch {
 /// What the threads of a watch have in common.
 struct Shared {
     lines: Mutex<Lines>,
-    /// Hands an event on; false if nobody takes events any more. A rank's beginning and end are told
-    /// under the lock of the lines, so that they come in order, and not after the rank was forgotten.
+    /// Hands an event on; false if nobody takes events any more. All are told under the lock of the
+    /// lines, so that they come in order: a rank's engine before it says that it serves, and its
+    /// beginning and end not after it was forgotten.
     emit: Box<dyn Fn(Event) -> bool + Send + Sync>,
 }
 

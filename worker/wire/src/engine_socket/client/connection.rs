@@ -137,7 +137,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 let call = self.take(Take::KvEvents { got: Vec::new(), reply });
                 self.say(&ToEngine::TakeKvEvents { call })
             }
-            Command::Abandon { reason } => Err(SocketError::Abandoned { reason }),
         }
     }
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::super::{Link, LinkReader};
 use super::*;
-use crate::{Address, BindTo, Secret};
+use crate::{Address, BindTo, EngineLink, Secret};
 
 /// The kinds of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,11 @@ fn both_kinds(story: impl Fn(Kind)) {
 impl Watched {
     /// A watch that expects the first attempt of instance 0.
     fn start(kind: Kind) -> Self {
+        Self::start_with(kind, |event| event)
+    }
+
+    /// The same with what happens to events on their way.
+    fn start_with(kind: Kind, wrap: impl Fn(Event) -> Event + Send + Sync + 'static) -> Self {
         let folder = private_folder();
         let secret = Secret::generate().unwrap();
         let listener = Listener::bind(&match kind {
@@ -47,7 +52,7 @@ impl Watched {
         .unwrap();
         let address = listener.address();
         let (sender, events) = channel();
-        let watch = Watch::listen(listener, sender, |event| event).unwrap();
+        let watch = Watch::listen(listener, sender, wrap).unwrap();
         watch.expect(0, 0);
         Self { watch, events, address, secret, folder }
     }

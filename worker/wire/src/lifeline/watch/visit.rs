@@ -32,6 +32,7 @@ pub(super) fn receive(arrival: Arrival, place: Place, shared: &Shared) {
     match opening {
         Ok(Opening::Lifeline(hello)) => attend(line, hello, shared),
         Ok(Opening::Engine(id)) => {
+            // Held until the engine is told: what its leader says after the welcome comes later.
             let lines = shared.lines();
             match lines.check(&id) {
                 Ok(()) => {
@@ -92,7 +93,10 @@ fn attend(line: Line, mut hello: Hello, shared: &Shared) {
             break None;
         }
         match hear(&mut reader) {
-            Ok(message) => listened = (shared.emit)(Event::Said { id, message }),
+            Ok(message) => {
+                let _in_order = shared.lines();
+                listened = (shared.emit)(Event::Said { id, message });
+            }
             Err(fault) => break fault,
         }
     };

@@ -36,6 +36,26 @@ fn both_ends_hear_each_other_and_each_others_end() {
 }
 
 #[test]
+fn an_engine_is_told_of_before_its_leader_says_that_it_serves() {
+    both_kinds(|kind| {
+        let watched = Watched::start_with(kind, |event| {
+            if matches!(event, Event::Engine { .. }) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            event
+        });
+        let (link, _reader) = watched.rank(0);
+        let leader = id(0, 0, 0);
+        let _offer = EngineLink::dial(&watched.address, Some(&watched.secret), leader).unwrap();
+        link.say(&FromRank::Serving).unwrap();
+        let told = watched.event();
+        assert!(matches!(told, Event::Engine { id, .. } if id == leader), "{told:?}");
+        let told = watched.event();
+        assert!(matches!(told, Event::Said { message: FromRank::Serving, .. }), "{told:?}");
+    });
+}
+
+#[test]
 fn one_watch_hears_several_listeners() {
     let watched = Watched::start(Kind::Unix);
     let listener = Listener::bind(&loopback(&watched.secret)).unwrap();
