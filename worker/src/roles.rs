@@ -211,7 +211,6 @@ impl Front {
             host: server.host,
             http_port: server.http_port,
             metrics_port: server.metrics_port,
-            connections: ConnectionLimits::default(),
         })?;
         let (http, metrics) = (listeners.http_address()?, listeners.metrics_address()?);
         // Every rank made its page before it came to the barrier that this one has passed.
@@ -220,6 +219,7 @@ impl Front {
         let state = GatewayState::new(GatewayParts {
             scrape: Arc::new(move || shardrun_metrics::render(&pages.pages())),
             max_body_bytes: server.max_body_bytes,
+            connections: ConnectionLimits::default(),
             repository: None,
         });
         state.add_model(ModelParts {
@@ -227,6 +227,7 @@ impl Front {
             engine: Arc::new(engine.clone()),
             page: rank.page.clone(),
             default: true,
+            request_timeout: rank.model.request_timeout,
         })?;
         let (ended, serving) = (self.end.subscribe(), state.clone());
         self.serve(async move {

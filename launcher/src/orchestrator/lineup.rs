@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shardrun_config::{Model, Routing as Policy};
-use shardrun_gateway::{RouteConfig, RoutedEngine, Routing};
+use shardrun_gateway::{ModelState, RouteConfig, RoutedEngine, Routing};
 use shardrun_metrics::{MetricsPage, ModelLabel};
+use shardrun_wire::{EngineClient as _, EngineState};
 use tokio::sync::watch;
 
 /// How many instances may die with a request before it fails: one that kills them must not go on.
@@ -17,7 +18,7 @@ pub(super) struct Served {
     pub(super) model: Model,
     pub(super) label: ModelLabel,
     pub(super) engine: Arc<RoutedEngine>,
-    /// Where its requests are counted.
+    /// Where its requests are counted, and those of the models whose place it took.
     pub(super) page: Arc<MetricsPage>,
     /// The numbers of its instances.
     pub(super) instances: Vec<u32>,
@@ -48,7 +49,7 @@ impl Served {
         page: Arc<MetricsPage>,
         instances: Vec<u32>,
     ) -> Self {
-        let engine = Arc::new(RoutedEngine::new(route(&model)));
+        let engine = Arc::new(RoutedEngine::new(route(&model), page.clone()));
         let left = Mutex::new(instances.iter().copied().collect());
         Self {
             model,
@@ -65,8 +66,26 @@ impl Served {
         self.stage.borrow().clone()
     }
 
-    pub(super) fn set_stage(&self, stage: Stage) {
+    fn set_stage(&self, stage: Stage) {
         self.stage.send_replace(stage);
+    }
+
+    /// What it is for clients now, and why it takes no requests, if that is known.
+    pub(super) fn state(&self) -> (ModelState, String) {
+        let why_ended = || self.engine.why_ended().unwrap_or_default();
+        match (self.stage(), self.engine.state()) {
+            (Stage::Failed(why), _) => (ModelState::Unavailable, why),
+            (Stage::Gone, _) => (ModelState::Unavailable, "unloaded".to_owned()),
+            (Stage::Ending, _) | (Stage::Serving, EngineState::Draining) => {
+                (ModelState::Unloading, String::new())
+            }
+            (Stage::Loading, _) => (ModelState::Loading, String::new()),
+            (Stage::Serving, EngineState::Ready) => (ModelState::Ready, String::new()),
+            (Stage::Serving, EngineState::Loading) => {
+                (ModelState::Loading, "no instance takes requests now".to_owned())
+            }
+            (Stage::Serving, EngineState::Stopped) => (ModelState::Unavailable, why_ended()),
+        }
     }
 
     /// Waits for a stage that is wanted.
@@ -79,11 +98,32 @@ impl Served {
         }
     }
 
-    /// Nothing is left of an instance; says whether that holds for all of them.
-    fn without(&self, instance: u32) -> bool {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether it serves, or will.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.stage(), Stage::Loading | Stage::Serving)
+    }
+
+    /// Is to end, if anything is left of it.
+    pub(super) fn ends(&self) {
+        let left = self.left();
+        self.set_stage(if left.is_empty() { Stage::Gone } else { Stage::Ending });
+    }
+
+    /// Nothing is left of an instance, because of `why`; says whether that holds for all of them.
+    fn without(&self, instance: u32, why: &str) -> bool {
+        let mut left = self.left();
         left.remove(&instance);
+        if left.is_empty() {
+            self.set_stage(match self.stage() {
+                Stage::Ending | Stage::Gone => Stage::Gone,
+                Stage::Loading | Stage::Serving | Stage::Failed(_) => Stage::Failed(why.to_owned()),
+            });
+        }
         left.is_empty()
+    }
+
+    fn left(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,6 +163,12 @@ impl Lineup {
         self.lock().models.iter().rfind(|served| served.model.name == name).cloned()
     }
 
+    /// Whether a model serves, and none is waited for: each serves or will not.
+    pub(super) fn has_come(&self) -> bool {
+        let stages: Vec<Stage> = self.models().iter().map(|served| served.stage()).collect();
+        stages.contains(&Stage::Serving) && !stages.contains(&Stage::Loading)
+    }
+
     /// Whose an instance is.
     pub(super) fn of(&self, instance: u32) -> Option<Arc<Served>> {
         self.lock().of_instance.get(&instance).cloned()
@@ -141,13 +187,7 @@ impl Lineup {
     /// and whether it has another one.
     pub(super) fn gone(&self, instance: u32, why: &str) -> Option<(Arc<Served>, bool)> {
         let served = self.of(instance)?;
-        let was_last = served.without(instance);
-        if was_last {
-            served.set_stage(match served.stage() {
-                Stage::Ending => Stage::Gone,
-                _ => Stage::Failed(why.to_owned()),
-            });
-        }
+        let was_last = served.without(instance, why);
         Some((served, !was_last))
     }
 

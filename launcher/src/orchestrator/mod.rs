@@ -1,5 +1,6 @@
 //! Orchestrator mode's gateway: in the supervisor's process, outside every MPI world, for all models.
 
+mod ending;
 mod lineup;
 mod repository;
 mod scraped;
@@ -24,7 +25,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::supervisor::{Ended, Event};
-use lineup::{Lineup, Served, Stage};
+use ending::Ending;
+use lineup::{Lineup, Served};
 pub(crate) use repository::Reload;
 use repository::{Repository, RepositoryParts};
 use scraped::Scraped;
@@ -43,7 +45,7 @@ pub(crate) struct Orchestrator {
     lineup: Arc<Lineup>,
     scraped: Arc<Scraped>,
     addresses: (SocketAddr, SocketAddr),
-    /// Whether the user knows that it serves.
+    /// Whether the user knows that it serves, or need not know any more.
     announced: bool,
     /// They read the tokenizers.
     texts: Vec<JoinHandle<anyhow::Result<()>>>,
@@ -68,7 +70,6 @@ impl Orchestrator {
             host: server.host,
             http_port: server.http_port,
             metrics_port: server.metrics_port,
-            connections: ConnectionLimits::default(),
         })?;
         let addresses = (listeners.http_address()?, listeners.metrics_address()?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,7 +89,11 @@ impl Orchestrator {
             allocation,
             reload,
             lineup: lineup.clone(),
-            events: events.clone(),
+            ending: Ending {
+                scraped: scraped.clone(),
+                events: events.clone(),
+                drain_timeout: deployment.supervision.drain_timeout,
+            },
             prefix: own_prefix.clone(),
         }));
         let state = GatewayState::new(GatewayParts {
@@ -97,6 +102,7 @@ impl Orchestrator {
                 Arc::new(move || scraped.render())
             },
             max_body_bytes: server.max_body_bytes,
+            connections: ConnectionLimits::default(),
             repository: Some(repository.clone()),
         });
         repository.set_gateway(state.clone());
@@ -113,7 +119,8 @@ impl Orchestrator {
             first = instances.end;
             let served = Served::new(model.clone(), label, page.clone(), instances.collect());
             let (name, engine) = (model.name.clone(), served.engine.clone());
-            state.add_model(ModelParts { name, engine, page, default: number == 0 })?;
+            let (default, request_timeout) = (number == 0, model.request_timeout);
+            state.add_model(ModelParts { name, engine, page, default, request_timeout })?;
             lineup.enter(Arc::new(served));
             let (state, name, source) = (state.clone(), model.name.clone(), model.source.clone());
             let read = move || Ok(state.set_text(&name, Arc::new(text(&source)?))?);
@@ -149,15 +156,20 @@ impl Orchestrator {
         });
     }
 
-    /// An instance serves. Gives the addresses of HTTP and metrics when all models do for the first time.
+    /// An instance serves. Gives the addresses of HTTP and metrics, once, when every model serves or was
+    /// given up.
     ///
     /// # Errors
     /// If a tokenizer can't be read.
     pub(crate) fn serving(&mut self, instance: u32) -> anyhow::Result<Option<(String, String)>> {
         let Some(served) = self.lineup.serving(instance) else { return Ok(None) };
         self.scraped.opened(instance, &served);
-        let all_serve = self.lineup.models().iter().all(|it| it.stage() == Stage::Serving);
-        if self.announced || !all_serve {
+        self.announce()
+    }
+
+    /// The addresses, the first time that no model is still loading and one serves.
+    fn announce(&mut self) -> anyhow::Result<Option<(String, String)>> {
+        if self.announced || !self.lineup.has_come() {
             return Ok(None);
         }
         for text in self.texts.drain(..) {
@@ -178,8 +190,22 @@ impl Orchestrator {
         self.scraped.heard(id.instance, id.rank, host, words);
     }
 
-    /// Nothing of an instance is left: its requests go on elsewhere, or wait until it is there `again`.
-    pub(crate) fn gone(&self, instance: u32, ended: Option<&Ended>, again: bool) {
+    /// Nothing of an instance is left: its requests go on elsewhere, or wait until it is there `again`. Gives
+    /// what [`Orchestrator::serving`] does if this one's model was all that was waited for.
+    pub(crate) fn gone(
+        &mut self,
+        instance: u32,
+        ended: Option<&Ended>,
+        again: bool,
+    ) -> Option<(String, String)> {
+        self.leave(instance, ended, again);
+        self.announce().unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            None
+        })
+    }
+
+    fn leave(&self, instance: u32, ended: Option<&Ended>, again: bool) {
         self.scraped.closed(instance);
         // Requests that go on elsewhere need the runtime.
         let _inside = self.runtime.enter();
@@ -200,7 +226,8 @@ impl Orchestrator {
     }
 
     /// Takes no new requests, and says when the running ones have ended.
-    pub(crate) fn drain(&self) {
+    pub(crate) fn drain(&mut self) {
+        self.announced = true;
         let models = self.lineup.models();
         let events = self.events.clone();
         self.runtime.spawn(async move {
@@ -229,3 +256,7 @@ fn text(source: &ModelSource) -> anyhow::Result<Tokenizer> {
     let file = Gguf::open(path).context("cannot read the model's tokenizer")?;
     Ok(Tokenizer::from_gguf(&file)?)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,10 +1,9 @@
 //! Models loaded, unloaded and replaced while others serve.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures_util::future::BoxFuture;
 use shardrun_config::{Allocation, Deployment, Layout, Model, ModelSource};
@@ -12,8 +11,8 @@ use shardrun_gateway::{
     GatewayState, IndexEntry, ModelParts, ModelRepository, ModelState, RepositoryError,
 };
 use shardrun_metrics::{MetricsPage, ModelLabel};
-use tokio::sync::Mutex;
 
+use super::ending::Ending;
 use super::lineup::{Lineup, Served, Stage};
 use super::text;
 use crate::fetch;
@@ -35,13 +34,21 @@ pub(super) struct Repository {
     lineup: Arc<Lineup>,
     /// Set once, before any request can come.
     gateway: OnceLock<GatewayState>,
-    events: std::sync::Mutex<Sender<Event>>,
+    ending: Ending,
     /// What shared-memory names of the gateway begin with.
     prefix: String,
     next_instance: AtomicU32,
     next_model: AtomicU32,
-    /// One change at a time.
-    changing: Mutex<()>,
+    changing: Changing,
+}
+
+/// The models that are being changed, and what is done with each: one change of a model at a time.
+type Changing = Arc<Mutex<BTreeMap<String, &'static str>>>;
+
+/// A model's place among them.
+struct Change {
+    changing: Changing,
+    name: String,
 }
 
 /// What a repository is put together from.
@@ -51,13 +58,13 @@ pub(super) struct RepositoryParts {
     pub(super) allocation: Allocation,
     pub(super) reload: Reload,
     pub(super) lineup: Arc<Lineup>,
-    pub(super) events: Sender<Event>,
+    pub(super) ending: Ending,
     pub(super) prefix: String,
 }
 
 impl Repository {
     pub(super) fn new(parts: RepositoryParts) -> Self {
-        let RepositoryParts { running, folder, allocation, reload, lineup, events, prefix } = parts;
+        let RepositoryParts { running, folder, allocation, reload, lineup, ending, prefix } = parts;
         let next_instance = AtomicU32::new(running.instances().count() as u32);
         let next_model = AtomicU32::new(running.models.len() as u32);
         Self {
@@ -67,11 +74,11 @@ impl Repository {
             reload,
             lineup,
             gateway: OnceLock::new(),
-            events: std::sync::Mutex::new(events),
+            ending,
             prefix,
             next_instance,
             next_model,
-            changing: Mutex::default(),
+            changing: Changing::default(),
         }
     }
 
@@ -82,14 +89,14 @@ impl Repository {
 
     async fn load(&self, name: &str) -> anyhow::Result<()> {
         self.check_worlds()?;
-        let _one = self.changing.lock().await;
+        let change = self.begin(name, "being loaded")?;
         let gateway = self.gateway.get().ok_or_else(|| anyhow::anyhow!("it is not open yet"))?;
         let (deployment, model) = tokio::task::block_in_place(|| self.read(name))?;
         let before = self.lineup.model(name);
-        if before.as_ref().is_some_and(|it| it.model == model && it.stage() == Stage::Serving) {
-            return Ok(());
+        if let Some(same) = before.as_ref().filter(|it| it.model == model && it.is_kept()) {
+            return self.comes(same).await;
         }
-        let served = Arc::new(self.start(deployment, &model)?);
+        let served = Arc::new(self.start(deployment, &model, before.as_deref())?);
         // Replaced models keep their place among the names.
         self.lineup.enter(served.clone());
         let text = tokio::task::spawn_blocking({
@@ -98,16 +105,13 @@ impl Repository {
         });
         let serves = async {
             let text = text.await??;
-            match served.reaches(|stage| *stage != Stage::Loading).await {
-                Stage::Serving => {}
-                Stage::Failed(why) => anyhow::bail!("{why}"),
-                stage => anyhow::bail!("it was {stage:?} before it served"),
-            }
+            self.comes(&served).await?;
             let parts = ModelParts {
                 name: name.to_owned(),
                 engine: served.engine.clone(),
                 page: served.page.clone(),
                 default: served.label == ModelLabel::plain(),
+                request_timeout: model.request_timeout,
             };
             let text = Arc::new(text);
             match &before {
@@ -120,24 +124,59 @@ impl Repository {
             Ok(())
         };
         if let Err(error) = serves.await {
-            self.end(&served).await;
+            self.ending.end(&served, before.as_ref()).await;
             return Err(error);
         }
         if let Some(before) = before {
-            self.end(&before).await;
+            change.goes_on("being replaced: requests of the one before still run");
+            let ending = self.ending.clone();
+            // The model is there; how long that takes is its last requests' own affair.
+            tokio::spawn(async move {
+                ending.end(&before, Some(&served)).await;
+                drop(change);
+            });
         }
         Ok(())
     }
 
+    /// Waits until a model takes requests.
+    async fn comes(&self, served: &Served) -> anyhow::Result<()> {
+        let serves = async {
+            let stage = served.reaches(|stage| *stage != Stage::Loading).await;
+            if stage == Stage::Serving {
+                served.engine.settled().await;
+            }
+        };
+        // The instances' own time to serve, once more for those that are just restarting.
+        let longest = 2 * self.running.launch.ready_timeout;
+        let _ = tokio::time::timeout(longest, serves).await;
+        match served.state() {
+            (ModelState::Ready, _) => Ok(()),
+            (_, why) if why.is_empty() => anyhow::bail!("it takes no requests"),
+            (_, why) => anyhow::bail!("{why}"),
+        }
+    }
+
     async fn unload(&self, name: &str) -> anyhow::Result<()> {
         self.check_worlds()?;
-        let _one = self.changing.lock().await;
+        let _change = self.begin(name, "being unloaded")?;
         let Some(served) = self.lineup.model(name) else { return Ok(()) };
         if let Some(gateway) = self.gateway.get() {
             gateway.remove_model(name)?;
         }
-        self.end(&served).await;
+        self.ending.end(&served, None).await;
         Ok(())
+    }
+
+    /// Begins to change a model, unless somebody does already.
+    fn begin(&self, name: &str, doing: &'static str) -> Result<Change, RepositoryError> {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = name.to_owned();
+        if let Some(&doing) = changing.get(&name) {
+            return Err(RepositoryError::Busy { name, doing });
+        }
+        changing.insert(name.clone(), doing);
+        Ok(Change { changing: self.changing.clone(), name })
     }
 
     /// Ranks of one world come and go together.
@@ -167,14 +206,23 @@ impl Repository {
         Ok((deployment, model))
     }
 
-    /// Has the instances of a model started, beside those that run.
-    fn start(&self, deployment: Deployment, model: &Model) -> anyhow::Result<Served> {
+    /// Has the instances of a model started, beside those that run. It goes on with the counts of the one
+    /// before.
+    fn start(
+        &self,
+        deployment: Deployment,
+        model: &Model,
+        before: Option<&Served>,
+    ) -> anyhow::Result<Served> {
         let layout = Layout::new(&deployment, &self.allocation)?;
         let number = self.next_model.fetch_add(1, Ordering::Relaxed);
         let config = self.folder.join(format!("deployment.{number}.toml"));
         std::fs::write(&config, deployment.to_toml()?)?;
         starter::write_layout(&config, &layout)?;
-        let page = Arc::new(MetricsPage::create(&self.prefix, number as usize)?);
+        let page = match before {
+            Some(before) => before.page.clone(),
+            None => Arc::new(MetricsPage::create(&self.prefix, number as usize)?),
+        };
         let places: Vec<usize> = (0..)
             .zip(deployment.instances())
             .filter_map(|(place, it)| (it.name == model.name).then_some(place))
@@ -185,41 +233,43 @@ impl Repository {
         let default = self.running.models.first().is_some_and(|it| it.name == model.name);
         let label = if default { ModelLabel::plain() } else { ModelLabel::suffixed(&model.name) };
         let generation = Arc::new(Generation { deployment, layout, config });
-        let events = self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (&instance, place) in instances.iter().zip(places) {
             let name = generation.deployment.instance_name(place);
             let placement = Placement { generation: generation.clone(), place };
             let model = model.name.clone();
-            events.send(Event::Add { instance, model, name, placement })?;
+            self.ending.events.send(Event::Add { instance, model, name, placement })?;
         }
         Ok(Served::new(model.clone(), label, page, instances))
     }
+}
 
-    /// Lets a model's requests finish, within the drain timeout, and ends its instances.
-    async fn end(&self, served: &Arc<Served>) {
-        served.engine.drain();
-        let patience = self.running.supervision.drain_timeout;
-        let _ = tokio::time::timeout(patience, served.engine.idle()).await;
-        served.set_stage(Stage::Ending);
-        {
-            let events = self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for &instance in &served.instances {
-                // The receiver is gone when the whole deployment ends.
-                let _ = events.send(Event::Remove { instance });
-            }
-        }
-        let longest = patience + Duration::from_secs(10);
-        let _ = tokio::time::timeout(longest, served.reaches(|stage| *stage == Stage::Gone)).await;
-        served.engine.close("the model was unloaded");
-        self.lineup.leave(served);
+impl Change {
+    fn goes_on(&self, doing: &'static str) {
+        let mut changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        changing.insert(self.name.clone(), doing);
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
     }
 }
 
 impl ModelRepository for Repository {
     fn index(&self) -> BoxFuture<'_, Vec<IndexEntry>> {
         Box::pin(async {
-            let served = self.lineup.models();
-            let mut entries: Vec<IndexEntry> = served.iter().map(|served| entry(served)).collect();
+            let mut entries: Vec<IndexEntry> = Vec::new();
+            for served in self.lineup.models() {
+                let (state, reason) = served.state();
+                let entry = IndexEntry { name: served.model.name.clone(), state, reason };
+                // Of a model and the one that takes its place, the one that says more of what clients get.
+                match entries.iter_mut().find(|it| it.name == entry.name) {
+                    Some(it) if rank(entry.state) < rank(it.state) => *it = entry,
+                    Some(_) => {}
+                    None => entries.push(entry),
+                }
+            }
             // Those of the file that are not loaded; a file that can't be read now has none.
             let read = tokio::task::block_in_place(|| (self.reload)());
             let names = read.map(|deployment| deployment.models).unwrap_or_default();
@@ -249,15 +299,14 @@ impl ModelRepository for Repository {
     }
 }
 
-fn entry(served: &Served) -> IndexEntry {
-    let (state, reason) = match served.stage() {
-        Stage::Loading => (ModelState::Loading, String::new()),
-        Stage::Serving => (ModelState::Ready, String::new()),
-        Stage::Ending => (ModelState::Unloading, String::new()),
-        Stage::Failed(why) => (ModelState::Unavailable, why),
-        Stage::Gone => (ModelState::Unavailable, "unloaded".to_owned()),
-    };
-    IndexEntry { name: served.model.name.clone(), state, reason }
+/// States in the order in which they count.
+fn rank(state: ModelState) -> u32 {
+    match state {
+        ModelState::Ready => 0,
+        ModelState::Loading => 1,
+        ModelState::Unloading => 2,
+        ModelState::Unavailable => 3,
+    }
 }
 
 fn failed(name: &str, error: anyhow::Error) -> RepositoryError {

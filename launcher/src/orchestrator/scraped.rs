@@ -25,15 +25,17 @@ impl Scraped {
 
     /// All in the Prometheus text format.
     pub(super) fn render(&self) -> String {
-        let models = self.lineup.models();
-        let gateway = models.iter().map(|served| PageOf {
-            model: served.label.clone(),
-            rank: None,
-            page: served.page.clone(),
-        });
         // Held to the end: what a page has counted must not move while it is read.
         let ranks = self.ranks();
-        let pages: Vec<PageOf> = gateway.chain(ranks.values().flat_map(RankPages::pages)).collect();
+        let models = self.lineup.models();
+        let mut pages: Vec<PageOf> = ranks.values().flat_map(RankPages::pages).collect();
+        for served in &models {
+            // A model and the one that takes its place have one page.
+            if !pages.iter().any(|of| Arc::ptr_eq(&of.page, &served.page)) {
+                let (model, page) = (served.label.clone(), served.page.clone());
+                pages.push(PageOf { model, rank: None, page });
+            }
+        }
         let routes = models.iter().map(|served| served.engine.counts(served.label.clone()));
         shardrun_metrics::render_routed(&pages, &routes.collect::<Vec<RouteOf>>())
     }
@@ -61,6 +63,15 @@ impl Scraped {
                 served.page.absorb(&of_rank.page);
             }
         }
+    }
+
+    /// A model leaves. What it has counted goes to its heir, if it has one, from one scrape to the next.
+    pub(super) fn leaves(&self, served: &Arc<Served>, heir: Option<&Arc<Served>>) {
+        let _no_scrape = self.ranks();
+        if let Some(heir) = heir {
+            heir.engine.inherit(&served.engine);
+        }
+        self.lineup.leave(served);
     }
 
     fn ranks(&self) -> MutexGuard<'_, BTreeMap<u32, RankPages>> {

@@ -167,7 +167,9 @@ fn serve(
             lifelines.say(&RankId { rank: 0, ..id }, &counted);
         }
         (News::Gone { instance, ended, again }, Front::Ours(orchestrator)) => {
-            orchestrator.gone(instance, ended, again);
+            if let Some((http, metrics)) = orchestrator.gone(instance, ended, again) {
+                ready(state, out, &http, &metrics);
+            }
         }
         (News::JobEnds(why), _) => job_end = Some(why),
         (News::AskForJob, _) => {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal::{SIGCONT, SIGKILL, SIGSTOP};
 use serde_json::{Value, json};
 use shardrun_tests::{Client, Ready, Role, free_ports, until, until_some};
 
-use super::streams::{Played, asked, expect_same, undisturbed};
+use super::streams::{Asked, Played, Playing, asked, expect_same, undisturbed};
 use super::{BACK, INSTANCES, Spawner, endless, hit, one_of_each, setup, until_ready};
 
 fn ready(client: &Client, model: &str) -> anyhow::Result<bool> {
@@ -139,4 +139,51 @@ fn each_model_is_ready_for_itself_by_step() -> anyhow::Result<()> {
 #[test]
 fn each_model_is_ready_for_itself_by_comm_spawn() -> anyhow::Result<()> {
     readiness(Spawner::CommSpawn)
+}
+
+/// A model whose entry in the file has changed is replaced: streams that run stay with the one before,
+/// however long they take, and what the two have counted is one row of numbers.
+#[test]
+fn a_replaced_model_finishes_its_streams() -> anyhow::Result<()> {
+    const LONG: usize = 1000;
+    let Some(setup) = one_of_each(Spawner::Step)? else { return Ok(()) };
+    let file = setup.folder().join("deployment.toml");
+    let deployment = setup.set("supervision.drain_timeout_ms", 100).serve()?;
+    let client = deployment.client()?;
+    until_ready(&client, 1.0, 1.0)?;
+    let load = || client.post("/v2/repository/models/beta/load", String::new());
+    ensure!(load()?.status == 200, "it is there");
+    let long = Asked { model: "beta", request: endless("Once upon a time", LONG) };
+    let stream = Playing::begin(&client, &[long]);
+    stream.until_come(1, "beta", 5)?;
+    client.answer("beta", &endless("Hello", 4))?;
+    let mut text = std::fs::read_to_string(&file)?;
+    text += "models.beta.max_queue_size = 77\n";
+    std::fs::write(&file, text)?;
+    let reply = load()?;
+    ensure!(reply.status == 200, "{reply:?}");
+    ensure!(stream.running() == 1, "the stream ends too early to tell");
+    let busy = load()?;
+    let error = busy.error()?;
+    let sentence = "the model 'beta' is being replaced: requests of the one before still run";
+    ensure!(busy.status == 503 && error.contains(sentence), "{busy:?}");
+    // Both are there, and each series once: the reader of metrics sees to that.
+    let counts = || {
+        let metrics = client.metrics()?;
+        let succeeded = |name| metrics.value("nv_inference_request_success", &[("model", name)]);
+        anyhow::Ok((succeeded("ensemble_beta")?, succeeded("tensorrt_llm_beta")?))
+    };
+    ensure!(counts()? == (1.0, 1.0), "{:?}", counts()?);
+    client.answer("beta", &endless("Hello", 4))?;
+    let index = client.post("/v2/repository/index", String::new())?.json()?;
+    let of_beta = index.as_array().into_iter().flatten().filter(|it| it["name"] == "beta");
+    let states: Vec<&Value> = of_beta.map(|it| &it["state"]).collect();
+    ensure!(states == ["READY"], "{index}");
+    let played = stream.finish()?.remove(0);
+    ensure!(played.came.len() > LONG - 100, "{} events", played.came.len());
+    until("the one before to be gone", BACK, || Ok(load()?.status == 200))?;
+    ensure!(counts()? == (3.0, 3.0), "{:?}", counts()?);
+    client.answer("beta", &endless("Hello", 4))?;
+    ensure!(counts()? == (4.0, 4.0), "{:?}", counts()?);
+    Ok(())
 }

@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     last_token: Option<Instant>,
     prompt_tokens: usize,
     generated: usize,
+    /// Its first token came from an earlier engine.
+    resumed: bool,
 }
 
 /// A request that has just been taken.
@@ -40,6 +42,7 @@ pub(crate) struct Arrival {
     guided: Option<Guided>,
     submitted: Instant,
     prompt_tokens: usize,
+    resumed: bool,
 }
 
 /// What guided sequences begin with.
@@ -64,7 +67,8 @@ impl Arrival {
         let sequences = || (0..request.search.sequences()).filter_map(begin).collect();
         let guided = guide.map(|guide| Guided { guide, sequences: sequences() });
         let (id, prompt_tokens) = (request.id, request.prompt.len());
-        Self { id, sink, guided, submitted, prompt_tokens }
+        let resumed = request.resume.iter().any(|resumed| !resumed.tokens.is_empty());
+        Self { id, sink, guided, submitted, prompt_tokens, resumed }
     }
 }
 
@@ -75,7 +79,7 @@ impl Requests {
     }
 
     pub(crate) fn add(&mut self, arrival: Arrival) {
-        let Arrival { id, sink, guided, submitted, prompt_tokens } = arrival;
+        let Arrival { id, sink, guided, submitted, prompt_tokens, resumed } = arrival;
         let entry = Entry {
             sink,
             guided,
@@ -85,6 +89,7 @@ impl Requests {
             last_token: None,
             prompt_tokens,
             generated: 0,
+            resumed,
         };
         self.entries.insert(id, entry);
     }
@@ -113,9 +118,11 @@ impl Requests {
         let SequenceToken { sequence, token, log_prob, now } = token;
         match (entry.last_token, sequence) {
             (None, _) => {
-                let age = microseconds(now.saturating_duration_since(entry.submitted));
-                page.histogram(Histogram::FirstResponseUs(Model::TensorrtLlm)).observe(age);
-                page.histogram(Histogram::FirstTokenUs).observe(age);
+                if !entry.resumed {
+                    let age = microseconds(now.saturating_duration_since(entry.submitted));
+                    page.histogram(Histogram::FirstResponseUs(Model::TensorrtLlm)).observe(age);
+                    page.histogram(Histogram::FirstTokenUs).observe(age);
+                }
                 entry.first_token = Some(now);
             }
             (Some(last), 0) => {
@@ -254,4 +261,41 @@ fn monotonic_ns() -> u64 {
     let clock = nix::time::ClockId::CLOCK_MONOTONIC;
     nix::time::clock_gettime(clock)
         .map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use shardrun_metrics::{ModelLabel, PageOf, render};
+    use shardrun_wire::{Resumed, output_stream};
+
+    use super::*;
+
+    #[test]
+    fn the_first_token_of_a_request_is_that_of_its_first_engine() {
+        let page = std::sync::Arc::new(MetricsPage::in_memory());
+        let begin = Instant::now();
+        let mut requests = Requests::new(begin);
+        for (id, resumed) in [(1, vec![]), (2, vec![5]), (3, vec![])] {
+            let mut request = Request::new(RequestId(id), vec![1], 4);
+            if id > 1 {
+                request.resume = vec![Resumed { tokens: resumed, finished: false }];
+            }
+            let (sink, _outputs) = output_stream(&request);
+            requests.add(Arrival::new(&request, None, sink, begin));
+            for ms in [2, 3] {
+                let now = begin + Duration::from_millis(ms);
+                let token = SequenceToken { sequence: 0, token: 7, log_prob: 0.0, now };
+                requests.token(RequestId(id), token, &page);
+            }
+        }
+        let text = render(&[PageOf { model: ModelLabel::plain(), rank: None, page }]);
+        for (name, count) in [
+            ("shardrun_time_to_first_token_seconds", 2),
+            ("nv_inference_first_response_histogram_ms", 2),
+            ("shardrun_inter_token_seconds", 3),
+        ] {
+            let line = format!("{name}_count{{model=\"tensorrt_llm\",version=\"1\"}} {count}");
+            assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod sequence;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardrun_wire::{
@@ -16,7 +17,7 @@ use shardrun_wire::{
 pub(crate) use sequence::{Generated, TextReader};
 
 use crate::account::Account;
-use crate::error::ApiError;
+use crate::error::{ApiError, TimeLimit};
 use crate::named::Named;
 use rows::Rows;
 use running::Running;
@@ -50,6 +51,8 @@ pub(crate) struct Reader {
     pub(crate) wants_account: bool,
     /// Where it is counted.
     pub(crate) account: Account,
+    /// The model's timeout of requests that name none.
+    pub(crate) model_timeout: Option<Duration>,
     /// Its entry under the client's id.
     pub(crate) named: Option<Named>,
 }
@@ -64,7 +67,8 @@ impl Completion {
         request: Request,
         reader: Reader,
     ) -> Result<Self, ApiError> {
-        let Reader { text, vocab_size, wants_account, account, named } = reader;
+        let Reader { text, vocab_size, wants_account, account, model_timeout, named } = reader;
+        let limit = TimeLimit::of(request.timeout, model_timeout);
         let rows = || Rows::new(vocab_size);
         let wanted = request.wanted;
         let by_token = matches!(request.search, Search::Sample { .. });
@@ -73,7 +77,7 @@ impl Completion {
             .map(|_| Sequence::new(text.as_ref().map(TextReader::of_a_sequence), rows()))
             .collect();
         // Before the engine has it: a client may leave while the engine compiles a guide.
-        let mut running = Running::new(engine.clone(), &request, account, named);
+        let mut running = Running::new(engine.clone(), request.id, limit, account, named);
         let outputs = engine.submit(request).await.map_err(|refused| running.refused(refused))?;
         Ok(Self {
             running,
@@ -229,3 +233,7 @@ impl Completion {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

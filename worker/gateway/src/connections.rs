@@ -10,11 +10,16 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::ConnectionLimits;
+
+/// Silence after which a connection is asked whether its client is still there, time between such
+/// questions, and how many of them may stay without an answer.
+const KEEPALIVE: (u32, u32, u32) = (60, 15, 4);
 
 /// How long to wait when the system gives no more connections, for want of file descriptors for one.
 const BREATH: Duration = Duration::from_millis(200);
@@ -42,6 +47,7 @@ pub(crate) async fn serve(
             () = &mut shutdown => break,
         };
         send_at_once(&stream);
+        notice_the_dead(&stream);
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
@@ -77,5 +83,18 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 fn send_at_once(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+}
+
+/// A client whose machine or network is gone says nothing, and while it is sent nothing, as before a long
+/// answer, nothing else tells.
+fn notice_the_dead(stream: &TcpStream) {
+    let (idle, interval, count) = KEEPALIVE;
+    let set = setsockopt(stream, sockopt::KeepAlive, &true)
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepIdle, &idle))
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepInterval, &interval))
+        .and_then(|()| setsockopt(stream, sockopt::TcpKeepCount, &count));
+    if let Err(error) = set {
+        tracing::debug!(%error, "cannot set TCP keepalive");
     }
 }

@@ -1,5 +1,8 @@
 //! What a client is told when something is wrong.
 
+use std::fmt;
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{ACCEPT_ENCODING, HeaderValue};
@@ -23,6 +26,15 @@ pub(crate) enum ApiError {
     UnknownVersion { model: String, version: String },
     #[error("the request body has more than {limit} bytes (server.max_body_bytes)")]
     BodyTooLarge { limit: usize },
+    #[error(
+        "nothing came of the request body for {seconds} seconds, the longest that it may pause"
+    )]
+    BodyLate { seconds: f64 },
+    #[error(
+        "the request bodies that are here take {held} bytes, and together they may take {limit}: \
+         {bodies} times server.max_body_bytes; please try again later"
+    )]
+    BodiesTooLarge { held: usize, limit: usize, bodies: usize },
     #[error("Content-Encoding is {encoding}: only identity is supported")]
     BodyEncoded { encoding: String },
     #[error("the request body ended early: {0}")]
@@ -72,16 +84,16 @@ pub(crate) enum ApiError {
     Refused(#[from] Refused),
     #[error("the request was cancelled")]
     Cancelled,
-    #[error("the request was not finished within its timeout of {timeout_us} microseconds")]
-    TimedOut { timeout_us: u128 },
+    #[error("the request was not finished within {limit}")]
+    TimedOut { limit: TimeLimit },
     #[error("Request timeout expired")]
     Expired,
     #[error("the engine could not finish the request: {0}")]
     EngineFailed(String),
     #[error("the engine ended before the request was finished")]
     EngineLost,
-    #[error("the engine has ended")]
-    EngineStopped,
+    #[error("the engine has ended{}", because(reason.as_deref()))]
+    EngineStopped { reason: Option<String> },
     #[error("no random seed could be drawn: {0}")]
     NoSeed(#[source] getrandom::Error),
     #[error("tokenising failed within the server")]
@@ -101,6 +113,42 @@ pub(crate) enum ApiError {
     Repository { action: &'static str, model: String, source: RepositoryError },
     #[error("failed to {action} '{model}' within the server")]
     RepositoryPanicked { action: &'static str, model: String },
+}
+
+/// Whose time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeLimit {
+    /// What the request asked for.
+    Request(Duration),
+    /// What its model gives to requests that ask for none.
+    Model(Duration),
+    /// The engine's own.
+    Engine,
+}
+
+impl TimeLimit {
+    /// Of a request, by its own timeout and its model's.
+    pub(crate) fn of(request: Option<Duration>, model: Option<Duration>) -> Self {
+        request.map(Self::Request).or(model.map(Self::Model)).unwrap_or(Self::Engine)
+    }
+}
+
+impl fmt::Display for TimeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(limit) => write!(f, "its timeout of {} microseconds", limit.as_micros()),
+            Self::Model(limit) => write!(
+                f,
+                "the model's timeout of {} milliseconds (model.request_timeout_ms)",
+                limit.as_millis()
+            ),
+            Self::Engine => f.write_str("the engine's timeout"),
+        }
+    }
+}
+
+fn because(reason: Option<&str>) -> String {
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 /// The names that a client could have meant.
@@ -126,6 +174,7 @@ impl ApiError {
                 RepositoryError::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyLate { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyCut(_)
@@ -158,7 +207,8 @@ impl ApiError {
                 | Refused::Unreachable { .. },
             )
             | Self::Expired
-            | Self::EngineStopped => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::BodiesTooLarge { .. }
+            | Self::EngineStopped { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::EngineFailed(_)
             | Self::EngineLost

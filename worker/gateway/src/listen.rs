@@ -15,8 +15,6 @@ pub struct ListenConfig {
     pub http_port: u16,
     /// Port of `/metrics`; 0 lets the system choose.
     pub metrics_port: u16,
-    /// What clients may hold, on each port.
-    pub connections: ConnectionLimits,
 }
 
 /// Bounds of what clients may hold.
@@ -25,7 +23,7 @@ pub struct ConnectionLimits {
     /// Connections at once; further ones wait until one of them ends.
     pub most: usize,
     /// How long a connection may take to bring the head of a request, from its beginning or the end of
-    /// the request before: one that brings none for so long is closed.
+    /// the request before: one that brings none for so long is closed. A body may pause as long.
     pub header_timeout: Duration,
 }
 
@@ -67,7 +65,6 @@ pub enum GatewayError {
 pub struct Listeners {
     pub(crate) http: TcpListener,
     pub(crate) metrics: TcpListener,
-    pub(crate) connections: ConnectionLimits,
 }
 
 impl Listeners {
@@ -79,7 +76,6 @@ impl Listeners {
         Ok(Self {
             http: bind(config.host, config.http_port, "server.http_port")?,
             metrics: bind(config.host, config.metrics_port, "server.metrics_port")?,
-            connections: config.connections,
         })
     }
 
@@ -125,8 +121,7 @@ mod tests {
 
     fn config(http_port: u16, metrics_port: u16) -> ListenConfig {
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let connections = ConnectionLimits::default();
-        ListenConfig { host, http_port, metrics_port, connections }
+        ListenConfig { host, http_port, metrics_port }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use shardrun_metrics::{MetricsPage, ModelLabel};
 use shardrun_wire::{EngineClient, EngineLimits, EngineState, Refused};
@@ -27,6 +28,8 @@ pub struct ModelParts {
     pub page: Arc<MetricsPage>,
     /// Whether it has the plain names of the reference, too. One model of a deployment does.
     pub default: bool,
+    /// How long requests may take that name no timeout; `None` for no limit.
+    pub request_timeout: Option<Duration>,
 }
 
 impl fmt::Debug for ModelParts {
@@ -105,7 +108,9 @@ impl Model {
         match self.engine().state() {
             EngineState::Ready | EngineState::Loading => {}
             EngineState::Draining => return Err(Refused::Draining.into()),
-            EngineState::Stopped => return Err(ApiError::EngineStopped),
+            EngineState::Stopped => {
+                return Err(ApiError::EngineStopped { reason: self.engine().why_ended() });
+            }
         }
         let text = self.text.get().cloned().ok_or(Refused::Loading)?;
         let limits = self.engine().limits().ok_or(Refused::Loading)?;
@@ -126,6 +131,10 @@ impl Model {
 
     pub(crate) fn engine(&self) -> &Arc<dyn EngineClient> {
         &self.parts.engine
+    }
+
+    pub(crate) fn request_timeout(&self) -> Option<Duration> {
+        self.parts.request_timeout
     }
 
     pub(crate) fn page(&self) -> &Arc<MetricsPage> {

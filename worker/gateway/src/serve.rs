@@ -17,7 +17,8 @@ pub async fn serve(
     state: GatewayState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), GatewayError> {
-    let Listeners { http, metrics, connections: limits } = listeners;
+    let Listeners { http, metrics } = listeners;
+    let limits = state.connections();
     let http = TcpListener::from_std(http).map_err(GatewayError::Serve)?;
     let metrics = TcpListener::from_std(metrics).map_err(GatewayError::Serve)?;
     let (answered, all_answered) = oneshot::channel::<()>();

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use shardrun_wire::RequestId;
 use tokio::sync::Semaphore;
 
+use crate::body::Bodies;
 use crate::models::{ModelError, ModelParts, Models};
-use crate::{ModelRepository, TextModel};
+use crate::{ConnectionLimits, ModelRepository, TextModel};
 
 /// Gives the text of `/metrics`; may block for some milliseconds.
 pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
@@ -17,8 +18,10 @@ pub type Scrape = Arc<dyn Fn() -> String + Send + Sync>;
 pub struct GatewayParts {
     /// The text of `/metrics`.
     pub scrape: Scrape,
-    /// Largest request body, in bytes.
+    /// Largest request body, in bytes. All bodies together may take some times as much.
     pub max_body_bytes: usize,
+    /// What clients may hold, on each port.
+    pub connections: ConnectionLimits,
     /// Loads and unloads models; `None` if the models are what they are.
     pub repository: Option<Arc<dyn ModelRepository>>,
 }
@@ -29,6 +32,7 @@ pub struct GatewayState(Arc<Shared>);
 
 struct Shared {
     parts: GatewayParts,
+    bodies: Bodies,
     models: Models,
     last_id: AtomicU64,
     /// Long prompts are tokenised one at a time: the cores belong to the ranks.
@@ -47,8 +51,10 @@ impl GatewayState {
     /// A gateway without models.
     #[must_use]
     pub fn new(parts: GatewayParts) -> Self {
+        let bodies = Bodies::new(parts.max_body_bytes, parts.connections.header_timeout);
         Self(Arc::new(Shared {
             parts,
+            bodies,
             models: Models::default(),
             last_id: AtomicU64::new(0),
             long_prompts: Semaphore::new(1),
@@ -103,8 +109,12 @@ impl GatewayState {
         self.0.parts.scrape.clone()
     }
 
-    pub(crate) fn max_body_bytes(&self) -> usize {
-        self.0.parts.max_body_bytes
+    pub(crate) fn connections(&self) -> ConnectionLimits {
+        self.0.parts.connections
+    }
+
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.0.bodies
     }
 
     pub(crate) fn long_prompts(&self) -> &Semaphore {

@@ -106,7 +106,9 @@ impl ModelLabel {
     }
 }
 
-/// What is counted per model. A request adds one to exactly one of the first six.
+/// What is counted per model. A request adds one to exactly one of the first six. Where requests go
+/// through several instances, the ends of [`Model::TensorrtLlm`] and the lengths of its requests are those
+/// that the router tells: an instance can't know that a request goes on elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelCounter {
     /// Requests that ended with all that was asked for.
@@ -130,6 +132,17 @@ pub enum ModelCounter {
 impl ModelCounter {
     const COUNT: usize = Self::QueueUs as usize + 1;
 
+    /// What is counted at a request's end.
+    pub(crate) const ENDS: [Self; 7] = [
+        Self::Succeeded,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Failed,
+        Self::Refused,
+        Self::TimedOut,
+        Self::DurationUs,
+    ];
+
     pub(crate) fn word(self, model: Model) -> usize {
         RECORD_WORDS + Counter::COUNT + Gauge::COUNT + model as usize * Self::COUNT + self as usize
     }
@@ -138,9 +151,9 @@ impl ModelCounter {
 /// What is counted by size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Histogram {
-    /// Prompt tokens of each finished request. Engine.
+    /// Prompt tokens of each finished request. Engine, or router.
     InputTokens,
-    /// Generated tokens of each finished request. Engine.
+    /// Generated tokens of each finished request. Engine, or router.
     OutputTokens,
     /// Microseconds from submission until an iteration first had the request in it. Leader.
     QueueUs,

@@ -94,14 +94,18 @@ impl MetricsPage {
         HistogramCell { words, bounds: histogram.bounds() }
     }
 
-    /// Adds to this page what a process has counted that is gone, so that it stays counted. What
-    /// belongs to a rank and an iteration leaves with it.
+    /// Adds to this page, which belongs to whoever routes requests, what a rank has counted that is gone,
+    /// so that it stays counted. What belongs to a rank and an iteration leaves with it, and so do its
+    /// ends of requests: they are counted here already.
     pub fn absorb(&self, gone: &Self) {
-        let totals = page_words();
         let ranks = [Counter::Iterations.word(), Counter::BusyUs.word()];
+        let ends = ModelCounter::ENDS.map(|counter| counter.word(Model::TensorrtLlm));
+        let left: Vec<usize> = ranks.into_iter().chain(ends).collect();
+        let lengths = [Histogram::InputTokens, Histogram::OutputTokens]
+            .map(|lengths| lengths.word()..lengths.word() + lengths.words());
         for word in (Counter::PromptTokens.word()..Gauge::LoadUs.word())
-            .chain(ModelCounter::Succeeded.word(Model::Ensemble)..totals)
-            .filter(|word| !ranks.contains(word))
+            .chain(ModelCounter::Succeeded.word(Model::Ensemble)..page_words())
+            .filter(|word| !left.contains(word) && !lengths.iter().any(|of| of.contains(word)))
         {
             let counted = gone.words()[word].load(Ordering::Relaxed);
             self.words()[word].fetch_add(counted, Ordering::Relaxed);
@@ -241,6 +245,9 @@ mod tests {
         gone.counter(Counter::BusyUs).add(4);
         gone.gauge(Gauge::LoadUs).set(5);
         gone.model(Model::Ensemble, ModelCounter::Succeeded).add(6);
+        gone.model(Model::TensorrtLlm, ModelCounter::Failed).add(7);
+        gone.model(Model::TensorrtLlm, ModelCounter::QueueUs).add(9);
+        gone.histogram(Histogram::OutputTokens).observe(7);
         gone.histogram(Histogram::FirstResponseUs(Model::TensorrtLlm)).observe(7);
         gone.publish(&Iteration { active_requests: 8, ..Iteration::default() });
         let page = MetricsPage::create(&unique("heir"), 0).unwrap();
@@ -248,9 +255,12 @@ mod tests {
         page.absorb(&gone);
         assert_eq!(page.counter(Counter::PausedRequests).get(), 3);
         assert_eq!(page.model(Model::Ensemble, ModelCounter::Succeeded).get(), 7);
+        assert_eq!(page.model(Model::TensorrtLlm, ModelCounter::QueueUs).get(), 9);
         let first = page.histogram(Histogram::FirstResponseUs(Model::TensorrtLlm));
         assert_eq!((first.buckets().sum::<u64>(), first.sum()), (1, 7));
         assert_eq!(page.counter(Counter::BusyUs).get(), 0, "a rank's own");
+        assert_eq!(page.model(Model::TensorrtLlm, ModelCounter::Failed).get(), 0, "the router's");
+        assert_eq!(page.histogram(Histogram::OutputTokens).sum(), 0, "the router's");
         assert_eq!(page.gauge(Gauge::LoadUs).get(), 0, "a rank's own");
         assert_eq!(page.iteration(), None);
     }

@@ -1,5 +1,7 @@
 //! What whoever routes requests to a model's instances says.
 
+use std::collections::BTreeMap;
+
 use crate::exposition::{Exposition, Sample};
 use crate::{Model, ModelLabel, names};
 
@@ -18,12 +20,33 @@ pub struct RouteOf {
     pub instances_ready: u64,
 }
 
+impl RouteOf {
+    /// Of two engines of one model, of which one is taking the other's place.
+    fn with(self, other: &Self) -> Self {
+        Self {
+            model: self.model,
+            resubmitted: self.resubmitted + other.resubmitted,
+            instance_deaths: self.instance_deaths + other.instance_deaths,
+            waiting: self.waiting + other.waiting,
+            instances_ready: self.instances_ready + other.instances_ready,
+        }
+    }
+}
+
 pub(crate) fn routes(text: &mut Exposition, routes: &[RouteOf]) {
+    let mut models: BTreeMap<&ModelLabel, RouteOf> = BTreeMap::new();
+    for route in routes {
+        let sum = match models.remove(&route.model) {
+            Some(other) => other.with(route),
+            None => route.clone(),
+        };
+        models.insert(&route.model, sum);
+    }
     let mut add = |family, number: fn(&RouteOf) -> u64| {
         let sample = |route: &RouteOf| {
             Sample::new(number(route) as f64).model(&route.model, Model::TensorrtLlm)
         };
-        text.add(family, routes.iter().map(sample).collect());
+        text.add(family, models.values().map(sample).collect());
     };
     add(&names::RESUBMITTED, |route| route.resubmitted);
     add(&names::INSTANCE_DEATHS, |route| route.instance_deaths);

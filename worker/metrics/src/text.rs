@@ -40,9 +40,10 @@ pub struct RankOf {
 
 /// All that the pages tell, in the Prometheus text format, version 0.0.4.
 ///
-/// Counters and histograms are sums over a model's pages; what describes an iteration is told by
-/// each instance's leader, the page of its lowest rank that published one. A family that nobody
-/// feeds yet is left out.
+/// Counters and histograms are sums over a model's pages; but ends of requests are those of the pages
+/// of no rank, if there are any: whoever routes requests sees each end once. What describes an
+/// iteration is told by each instance's leader, the page of its lowest rank that published one. A
+/// family that nobody feeds yet is left out.
 #[must_use]
 pub fn render(pages: &[PageOf]) -> String {
     render_routed(pages, &[])
@@ -73,8 +74,18 @@ fn by_model(pages: &[PageOf]) -> ByModel<'_> {
     models
 }
 
+/// The pages of each model that count the ends of its requests.
+fn of_ends<'a>(models: &ByModel<'a>) -> ByModel<'a> {
+    let of = |(&label, pages): (&&'a ModelLabel, &Vec<&'a PageOf>)| {
+        let routers: Vec<&PageOf> = pages.iter().copied().filter(|of| of.rank.is_none()).collect();
+        (label, if routers.is_empty() { pages.clone() } else { routers })
+    };
+    models.iter().map(of).collect()
+}
+
 /// What the server's core counts, per model.
 fn core(text: &mut Exposition, models: &ByModel<'_>) {
+    let ends = of_ends(models);
     let total = |pages: &[&PageOf], model, counter| -> u64 {
         pages.iter().map(|of| of.page.model(model, counter).get()).sum()
     };
@@ -83,7 +94,7 @@ fn core(text: &mut Exposition, models: &ByModel<'_>) {
             Model::ALL
                 .map(|model| Sample::new(total(pages, model, counter) as f64).model(label, model))
         };
-        models.iter().flat_map(of).collect()
+        ends.iter().flat_map(of).collect()
     };
     text.add(&names::REQUEST_SUCCESS, per_model(ModelCounter::Succeeded));
     let reasons: [(_, &[ModelCounter]); 4] = [
@@ -93,7 +104,7 @@ fn core(text: &mut Exposition, models: &ByModel<'_>) {
         ("OTHER", &[ModelCounter::Refused, ModelCounter::TimedOut]),
     ];
     let mut failures = Vec::new();
-    for (label, pages) in models {
+    for (label, pages) in &ends {
         for model in Model::ALL {
             for (reason, counters) in reasons {
                 let count: u64 = counters.iter().map(|&counter| total(pages, model, counter)).sum();
@@ -103,7 +114,10 @@ fn core(text: &mut Exposition, models: &ByModel<'_>) {
         }
     }
     text.add(&names::REQUEST_FAILURE, failures);
-    text.add(&names::TIMED_OUT, per_model(ModelCounter::TimedOut));
+    let timed_out = engine_samples(&ends, |pages| {
+        total(pages, Model::TensorrtLlm, ModelCounter::TimedOut) as f64
+    });
+    text.add(&names::TIMED_OUT, timed_out);
     text.add(&names::INFERENCE_COUNT, per_model(ModelCounter::Succeeded));
     text.add(&names::EXEC_COUNT, per_model(ModelCounter::Succeeded));
     text.add(&names::REQUEST_DURATION, per_model(ModelCounter::DurationUs));
@@ -266,8 +280,9 @@ fn totals(text: &mut Exposition, models: &ByModel<'_>) {
         (&names::INPUT_TOKENS, Histogram::InputTokens, "total_input_tokens"),
         (&names::OUTPUT_TOKENS, Histogram::OutputTokens, "total_output_tokens"),
     ];
+    let ends = of_ends(models);
     for (family, histogram, name) in lengths {
-        let samples = engine_samples(models, |pages| HistogramTotal::of(pages, histogram, 1.0));
+        let samples = engine_samples(&ends, |pages| HistogramTotal::of(pages, histogram, 1.0));
         let named = samples.into_iter().map(|sample| sample.label("response_metric_type", name));
         text.add(family, named.collect());
     }

@@ -24,6 +24,11 @@ pub trait EngineClient: Send + Sync + 'static {
     /// What the engine can hold; `None` while it loads.
     fn limits(&self) -> Option<EngineLimits>;
 
+    /// Why the engine has ended, if it has and knows more than that.
+    fn why_ended(&self) -> Option<String> {
+        None
+    }
+
     /// The iterations since the last call, oldest first, as far as the engine keeps them. Several
     /// callers share them.
     fn take_iterations(&self) -> BoxFuture<'_, Vec<IterationStats>>;

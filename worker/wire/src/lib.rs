@@ -8,6 +8,7 @@
 //! Nothing here schedules, computes or speaks HTTP.
 
 mod address;
+mod check;
 mod client;
 mod door;
 mod engine_socket;

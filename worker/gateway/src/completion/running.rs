@@ -1,19 +1,18 @@
 //! The engine's side of a completion: the certainty that it ends, and is counted once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use shardrun_wire::{EngineClient, FinishReason, Refused, Request, RequestId};
+use shardrun_wire::{EngineClient, FinishReason, Refused, RequestId};
 
 use crate::account::Account;
-use crate::error::ApiError;
+use crate::error::{ApiError, TimeLimit};
 use crate::named::Named;
 
 /// A request that the engine may be running. Dropped before its end, it is cancelled.
 pub(super) struct Running {
     engine: Arc<dyn EngineClient>,
     id: RequestId,
-    timeout: Option<Duration>,
+    limit: TimeLimit,
     account: Account,
     /// Goes when it ends.
     named: Option<Named>,
@@ -23,12 +22,12 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn new(
         engine: Arc<dyn EngineClient>,
-        request: &Request,
+        id: RequestId,
+        limit: TimeLimit,
         account: Account,
         named: Option<Named>,
     ) -> Self {
-        let Request { id, timeout, .. } = *request;
-        Self { engine, id, timeout, account, named, ended: false }
+        Self { engine, id, limit, account, named, ended: false }
     }
 
     pub(super) fn ended(&self) -> bool {
@@ -59,8 +58,7 @@ impl Running {
             }
             FinishReason::TimedOut => {
                 self.account.failed();
-                let timeout_us = self.timeout.unwrap_or_default().as_micros();
-                ApiError::TimedOut { timeout_us }
+                ApiError::TimedOut { limit: self.limit }
             }
             FinishReason::Expired => {
                 self.account.rejected();

@@ -14,7 +14,6 @@ use super::reply::{self, Answer, Body, Form};
 use super::streaming;
 use crate::GatewayState;
 use crate::account::Account;
-use crate::body::read_text;
 use crate::completion::{Completion, Generated, Reader, TextReader};
 use crate::encode::encode;
 use crate::error::ApiError;
@@ -109,7 +108,7 @@ impl Command {
     ) -> Result<Self, ApiError> {
         let served = target.served;
         let account = Account::open(target.model.page().clone(), served.counted());
-        let body = read_text(request, state.max_body_bytes()).await?;
+        let body = state.bodies().read(request).await?;
         let fields = Fields::read(served, &body)?;
         if served == Served::Llm && fields.field(Key::Stop).flag()? {
             return Ok(Self::Stop { id: fields.id, target });
@@ -158,6 +157,7 @@ impl Asked {
             vocab_size: ready.limits.vocab_size,
             wants_account: delivery.perf_metrics,
             account,
+            model_timeout: target.model.request_timeout(),
             named: target.model.named().enter(&name, id, engine),
         };
         let completion = Completion::start(engine, request, reader).await?;

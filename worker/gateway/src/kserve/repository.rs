@@ -8,7 +8,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use shardrun_wire::EngineState;
 
-use crate::body::read_text;
 use crate::error::ApiError;
 use crate::generate::shown;
 use crate::served::VERSION;
@@ -55,12 +54,15 @@ pub(super) async fn index(
 fn served(state: &GatewayState) -> Vec<IndexEntry> {
     let entry = |(name, model): (String, std::sync::Arc<crate::models::Model>)| {
         let (state, reason) = match model.state() {
-            EngineState::Ready => (ModelState::Ready, ""),
-            EngineState::Loading => (ModelState::Loading, ""),
-            EngineState::Draining => (ModelState::Unloading, ""),
-            EngineState::Stopped => (ModelState::Unavailable, "the engine has ended"),
+            EngineState::Ready => (ModelState::Ready, None),
+            EngineState::Loading => (ModelState::Loading, None),
+            EngineState::Draining => (ModelState::Unloading, None),
+            EngineState::Stopped => {
+                let why = model.engine().why_ended();
+                (ModelState::Unavailable, why.or_else(|| Some("the engine has ended".to_owned())))
+            }
         };
-        IndexEntry { name, state, reason: reason.to_owned() }
+        IndexEntry { name, state, reason: reason.unwrap_or_default() }
     };
     state.models().all().into_iter().map(entry).collect()
 }
@@ -158,7 +160,7 @@ async fn change(
 
 /// The body's object; empty if there is no body.
 async fn object(state: &GatewayState, request: Request) -> Result<Map<String, Value>, ApiError> {
-    let body = read_text(request, state.max_body_bytes()).await?;
+    let body = state.bodies().read(request).await?;
     if body.trim_ascii().is_empty() {
         return Ok(Map::new());
     }

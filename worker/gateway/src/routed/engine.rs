@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use shardrun_metrics::{ModelLabel, RouteOf};
+use shardrun_metrics::{MetricsPage, ModelLabel, RouteOf};
 use shardrun_wire::{
     EngineClient, EngineLimits, EngineState, IterationStats, KvEvent, OutputStream, Refused,
     Request, RequestId,
@@ -60,10 +60,11 @@ impl fmt::Debug for RoutedEngine {
 }
 
 impl RoutedEngine {
-    /// A model of which no instance serves yet.
+    /// A model of which no instance serves yet. On `page` each request that was accepted is counted at its
+    /// end, as one of [`Model::TensorrtLlm`](shardrun_metrics::Model::TensorrtLlm).
     #[must_use]
-    pub fn new(config: RouteConfig) -> Self {
-        Self { fleet: Arc::new(Fleet::new(config)), requests: Requests::default() }
+    pub fn new(config: RouteConfig, page: Arc<MetricsPage>) -> Self {
+        Self { fleet: Arc::new(Fleet::new(config, page)), requests: Requests::default() }
     }
 
     /// An instance serves: requests go to it as soon as its state is ready. Whoever had its number
@@ -93,6 +94,15 @@ impl RoutedEngine {
         self.fleet.end(Course::Closed { reason: reason.to_owned() });
     }
 
+    /// Waits until an instance takes requests, or none will.
+    pub async fn settled(&self) {
+        let mut changes = self.fleet.changes();
+        while self.state() == EngineState::Loading {
+            // The sender is the fleet's own.
+            let _ = changes.changed().await;
+        }
+    }
+
     /// Waits until no request is here.
     pub async fn idle(&self) {
         // The sender is this engine's own.
@@ -113,6 +123,17 @@ impl RoutedEngine {
         }
     }
 
+    /// Goes on with the counts of the engine in whose place this one is, which has no instance any more.
+    pub fn inherit(&self, before: &Self) {
+        let (ours, theirs) = (&self.fleet.counts, &before.fleet.counts);
+        for (ours, theirs) in [
+            (&ours.resubmitted, &theirs.resubmitted),
+            (&ours.instance_deaths, &theirs.instance_deaths),
+        ] {
+            ours.fetch_add(theirs.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Asks all instances at once.
     async fn ask<T: Default>(
         &self,
@@ -127,7 +148,7 @@ impl RoutedEngine {
 }
 
 impl EngineClient for RoutedEngine {
-    /// Waits as long as no instance takes it.
+    /// Waits as long as no instance takes it; refused as loading if none ever did.
     fn submit(&self, request: Request) -> BoxFuture<'_, Result<OutputStream, Refused>> {
         async move {
             match self.fleet.course() {
@@ -135,6 +156,8 @@ impl EngineClient for RoutedEngine {
                 Course::Draining => return Err(Refused::Draining),
                 Course::Closed { reason } => return Err(Refused::Unreachable { reason }),
             }
+            // Before anything is kept of it.
+            self.limits().ok_or(Refused::Loading)?.check(&request)?;
             let registered = self.requests.register(request.id)?;
             let (accept, accepted) = oneshot::channel();
             // On its own: it outlives the call, and a call that is dropped is seen by it.
@@ -160,6 +183,13 @@ impl EngineClient for RoutedEngine {
 
     fn limits(&self) -> Option<EngineLimits> {
         self.fleet.limits()
+    }
+
+    fn why_ended(&self) -> Option<String> {
+        match self.fleet.course() {
+            Course::Closed { reason } => Some(reason),
+            Course::Open | Course::Draining => None,
+        }
     }
 
     fn take_iterations(&self) -> BoxFuture<'_, Vec<IterationStats>> {

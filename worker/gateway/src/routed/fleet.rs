@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use shardrun_metrics::MetricsPage;
 use shardrun_wire::{BlockHash, EngineClient, EngineLimits, EngineState, KvEvent, Request};
 use tokio::sync::watch;
 
@@ -102,6 +103,8 @@ impl Drop for Load {
 pub(super) struct Fleet {
     pub(super) config: RouteConfig,
     pub(super) counts: Counts,
+    /// Where ends of requests are counted.
+    pub(super) page: Arc<MetricsPage>,
     inner: Mutex<Inner>,
     /// Counts what may let a waiting request go on.
     changes: watch::Sender<u64>,
@@ -118,9 +121,10 @@ struct Inner {
 }
 
 impl Fleet {
-    pub(super) fn new(config: RouteConfig) -> Self {
+    pub(super) fn new(config: RouteConfig, page: Arc<MetricsPage>) -> Self {
         Self {
             counts: Counts::default(),
+            page,
             inner: Mutex::new(Inner {
                 attached: Vec::new(),
                 router: Router::new(config.policy, config.tokens_per_block as usize),

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use super::ends::{Ends, Measures};
 use super::engine::Registered;
 use super::fleet::{Attachment, Departure, Fleet, Load};
 use super::place::Placing;
@@ -50,23 +51,34 @@ pub(super) struct Journey {
     unreachable: Vec<u64>,
     /// Where it was lost last: better not there again.
     avoided: Option<u64>,
-    sink: OutputSink,
+    ends: Ends,
 }
 
 /// Whoever submitted the request.
 pub(super) enum Client {
-    /// Waits for the answer.
-    Waits { accept: Accept, outputs: OutputStream },
+    /// Waits for the answer. The outputs' memory is made with that: nothing is kept of a request that an
+    /// instance refuses.
+    Waits(Accept),
     /// Reads, or has left.
-    Reads,
+    Reads(OutputSink),
+    /// Has been told that there is nothing to read.
+    Refused,
 }
 
 impl Client {
     /// Waits until it no longer waits for an answer; for ever once it has one.
     pub(super) async fn left(&mut self) {
         match self {
-            Self::Waits { accept, .. } => accept.closed().await,
-            Self::Reads => std::future::pending().await,
+            Self::Waits(accept) => accept.closed().await,
+            Self::Reads(_) | Self::Refused => std::future::pending().await,
+        }
+    }
+
+    /// Where outputs go, once it reads.
+    fn sink(&self) -> Option<&OutputSink> {
+        match self {
+            Self::Waits(_) | Self::Refused => None,
+            Self::Reads(sink) => Some(sink),
         }
     }
 }
@@ -113,13 +125,14 @@ impl Journey {
         registered: Registered,
         accept: Accept,
     ) -> Self {
-        let (sink, outputs) = output_stream(&request);
         let timeout = request.timeout.or(fleet.config.request_timeout);
+        let retained = Retained::new(&request);
         Self {
             blocks: fleet.blocks(&request),
-            retained: Retained::new(&request),
+            ends: Ends::of(retained.open().count()),
+            retained,
             times: Times::begin(timeout),
-            client: Client::Waits { accept, outputs },
+            client: Client::Waits(accept),
             started: false,
             again: false,
             deaths: 0,
@@ -129,13 +142,27 @@ impl Journey {
             fleet,
             request,
             registered,
-            sink,
         }
     }
 
     pub(super) async fn run(mut self) {
+        self.travel().await;
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let before: usize = self.request.resume.iter().map(|resumed| resumed.tokens.len()).sum();
+        let measures = Measures {
+            prompt_tokens: self.request.prompt.len(),
+            generated: self.retained.generated().saturating_sub(before),
+            age: self.times.age(),
+        };
+        self.ends.count(&measures, &self.fleet.page);
+    }
+
+    async fn travel(&mut self) {
         loop {
-            let placed = Placing::new(&mut self).place().await;
+            let placed = Placing::new(self).place().await;
             let mut stay = match placed {
                 Ok(stay) => stay,
                 Err(stop) => return self.stop(stop),
@@ -215,9 +242,9 @@ impl Journey {
             return Left::Lost;
         }
         for end in std::mem::take(&mut stay.doubtful) {
-            self.sink.finish(end);
+            self.tell(end);
         }
-        self.sink.publish();
+        self.publish();
         Left::Ended
     }
 
@@ -231,7 +258,7 @@ impl Journey {
             taken = self.take(stay, output);
             next = stay.outputs.next().now_or_never().flatten();
         }
-        self.sink.publish();
+        self.publish();
         taken
     }
 
@@ -240,15 +267,18 @@ impl Journey {
             Output::Tokens(tokens) => {
                 let had = self.retained.tokens(&tokens)?;
                 let log_prob = |at: usize| tokens.log_probs.get(at).copied().unwrap_or_default();
-                for (at, &token) in tokens.tokens.iter().enumerate().skip(had) {
-                    self.sink.push(tokens.sequence, token, log_prob(at));
+                if let Some(sink) = self.client.sink() {
+                    for (at, &token) in tokens.tokens.iter().enumerate().skip(had) {
+                        sink.push(tokens.sequence, token, log_prob(at));
+                    }
                 }
                 stay.load.less(tokens.tokens.len() - had);
                 self.times.token_came();
             }
             Output::Logits(logits) => {
-                if let Some(new) = self.retained.logits(logits, stay.vocab_size)? {
-                    self.sink.logits(new);
+                let new = self.retained.logits(logits, stay.vocab_size)?;
+                if let (Some(new), Some(sink)) = (new, self.client.sink()) {
+                    sink.logits(new);
                 }
             }
             Output::Finished(end) => match end.reason {
@@ -263,9 +293,27 @@ impl Journey {
     fn finish(&mut self, mut end: Finished) -> Result<(), Misfit> {
         if self.retained.finish(end.sequence)? {
             end.account = end.account.map(|account| self.times.whole(account));
-            self.sink.finish(end);
+            self.tell(end);
         }
         Ok(())
+    }
+
+    /// Tells the client of a sequence's end.
+    fn tell(&mut self, end: Finished) {
+        self.ends.note(&end.reason);
+        if let Some(sink) = self.client.sink() {
+            sink.finish(end);
+        }
+    }
+
+    /// Lets the client see all that has come. Whoever sees the end finds it counted.
+    fn publish(&mut self) {
+        if self.ends.are_all() {
+            self.count();
+        }
+        if let Some(sink) = self.client.sink() {
+            sink.publish();
+        }
     }
 
     /// The instance is lost; some of its sequences may have ended without saying so.
@@ -275,7 +323,7 @@ impl Journey {
             let end = Finished { sequence, reason, score: None, account: None };
             self.finish(end).expect("an open sequence is one of the request's");
         }
-        self.sink.publish();
+        self.publish();
         if stay.attachment.departure() != Some(Departure::Retired) {
             self.deaths += 1;
         }
@@ -321,30 +369,41 @@ impl Journey {
 
     /// Tells the client that its request is accepted, the first time; says whether it still waits.
     pub(super) fn accept(&mut self) -> bool {
-        match std::mem::replace(&mut self.client, Client::Reads) {
-            Client::Waits { accept, outputs } => accept.send(Ok(outputs)).is_ok(),
-            Client::Reads => true,
+        match std::mem::replace(&mut self.client, Client::Refused) {
+            Client::Waits(accept) => {
+                let (sink, outputs) = output_stream(&self.request);
+                self.client = Client::Reads(sink);
+                accept.send(Ok(outputs)).is_ok()
+            }
+            before => {
+                self.client = before;
+                true
+            }
         }
     }
 
-    fn stop(mut self, stop: Stop) {
+    /// No instance takes it. Whoever hears that counts it.
+    fn refuse(&mut self, refused: Refused) {
+        if let Client::Waits(accept) = std::mem::replace(&mut self.client, Client::Refused)
+            && accept.send(Err(refused)).is_err()
+        {
+            self.ends.note(&FinishReason::Cancelled);
+        }
+    }
+
+    fn stop(&mut self, stop: Stop) {
         let reason = match stop {
-            Stop::Left => return,
+            Stop::Left => return self.ends.note(&FinishReason::Cancelled),
             Stop::End(reason) => reason,
-            Stop::Refused(refused) => match std::mem::replace(&mut self.client, Client::Reads) {
-                Client::Waits { accept, .. } => {
-                    let _ = accept.send(Err(refused));
-                    return;
-                }
-                Client::Reads => FinishReason::Failed(refused.to_string()),
-            },
+            Stop::Refused(refused) if self.started => FinishReason::Failed(refused.to_string()),
+            Stop::Refused(refused) => return self.refuse(refused),
         };
+        self.accept();
         let open: Vec<u32> = self.retained.open().collect();
         for sequence in open {
             let reason = reason.clone();
-            self.sink.finish(Finished { sequence, reason, score: None, account: None });
+            self.tell(Finished { sequence, reason, score: None, account: None });
         }
-        self.sink.publish();
-        self.accept();
+        self.publish();
     }
 }

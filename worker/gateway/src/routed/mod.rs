@@ -29,9 +29,15 @@
 //! instance; one that has started waits for another as long as its time allows, and starts there before
 //! those that have not.
 //!
+//! # What is counted
+//! The end of each request that an instance accepted, or that was over before one did, on the model's page,
+//! once. Ends that instances tell don't count: one that fell says that what goes on elsewhere failed, one
+//! that was retired that it was cancelled. A refusal is counted by whoever hears it.
+//!
 //! Nothing here starts or stops a process: who does attaches and detaches.
 
 mod counts;
+mod ends;
 mod engine;
 mod fleet;
 mod journey;

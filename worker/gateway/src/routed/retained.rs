@@ -47,6 +47,11 @@ impl Retained {
         self.sequences.iter().all(|sequence| sequence.finished)
     }
 
+    /// Tokens of all sequences, those that an earlier engine generated included.
+    pub(super) fn generated(&self) -> usize {
+        self.sequences.iter().map(|sequence| sequence.tokens.len()).sum()
+    }
+
     /// The sequences that have not ended.
     pub(super) fn open(&self) -> impl Iterator<Item = u32> + '_ {
         let open = |(at, sequence): (usize, &Sequence)| (!sequence.finished).then_some(at as u32);

@@ -26,6 +26,11 @@ impl Times {
         Self { submitted, deadline, placed: submitted, first_token: None }
     }
 
+    /// Since its submission.
+    pub(super) fn age(&self) -> Duration {
+        self.submitted.elapsed()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }

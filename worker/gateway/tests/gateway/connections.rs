@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{get, read_until};
-use crate::server::Server;
+use crate::server::{MAX_BODY_BYTES, Server};
 
 const LIVE: &[u8] = b"GET /v2/health/live HTTP/1.1\r\nHost: it\r\n\r\n";
 /// Longer than a machine under load needs for anything here.
@@ -65,4 +65,60 @@ async fn connections_beyond_the_limit_wait_for_another_to_end() {
     assert_eq!(get(server.metrics, "/metrics").await.status, 200, "of the other port");
     drop(held.pop());
     assert_eq!(timeout(PATIENCE, third).await.unwrap().status, 200);
+}
+
+/// Begins a request whose body has `declared` bytes, and brings the first of them.
+async fn begin_body(server: &Server, declared: usize, first: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(server.http).await.unwrap();
+    let head = format!(
+        "POST /v2/models/ensemble/generate HTTP/1.1\r\nHost: it\r\nContent-Length: {declared}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(first).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_go_on_is_given_up() {
+    let server = bounded(100, 150).await;
+    let mut stream = begin_body(&server, 20, b"{").await;
+    // Slow, and never too long silent.
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        stream.write_all(b" ").await.unwrap();
+    }
+    let mut rest = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+    let rest = String::from_utf8(rest).unwrap();
+    let why = "nothing came of the request body for 0.15 seconds, the longest that it may pause";
+    assert!(rest.starts_with("HTTP/1.1 408") && rest.contains(why), "{rest}");
+}
+
+#[tokio::test]
+async fn bodies_are_bounded_all_together() {
+    let server = bounded(100, 60_000).await;
+    let first = vec![b' '; MAX_BODY_BYTES - 1];
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(begin_body(&server, MAX_BODY_BYTES, &first).await);
+    }
+    let why = "the request bodies that are here take 399996 bytes, and together they may take \
+               400000: 4 times server.max_body_bytes; please try again later";
+    let ask = || server.generate("{    }");
+    timeout(PATIENCE, async {
+        loop {
+            let reply = ask().await;
+            if reply.status == 503 {
+                return assert_eq!(reply.error(), why);
+            }
+        }
+    })
+    .await
+    .unwrap();
+    // The end of one of them, good or not, makes room.
+    drop(held.pop());
+    timeout(PATIENCE, async { while ask().await.status == 503 {} }).await.unwrap();
+    let mut last = held.pop().unwrap();
+    last.write_all(b"{").await.unwrap();
+    assert!(read_until(&mut last, "\r\n\r\n").await.starts_with("HTTP/1.1 400"));
 }

@@ -207,4 +207,14 @@ async fn a_timeout_is_named() {
     assert_eq!((reply.status, reply.error().as_str()), (504, text));
     server.submitted().await;
     server.no_calls();
+    // The model's, of a request that names none.
+    for timeout in ["", r#","timeout":0"#] {
+        server.engine.ends("a", FinishReason::TimedOut);
+        let body = format!(r#"{{"text_input":"in","max_tokens":3{timeout}}}"#);
+        let reply = server.generate(&body).await;
+        let text = "the request was not finished within the model's timeout of 90000 \
+                    milliseconds (model.request_timeout_ms)";
+        assert_eq!((reply.status, reply.error().as_str()), (504, text));
+        assert_eq!(server.submitted().await.timeout, None, "the engine knows it");
+    }
 }

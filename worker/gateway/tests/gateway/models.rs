@@ -15,7 +15,8 @@ const TOKENS: &str = r#"{"input_ids":[1],"input_lengths":1,"request_output_len":
 
 fn parts(name: &str, default: bool) -> ModelParts {
     let (engine, _) = FakeEngine::new();
-    ModelParts { name: name.to_owned(), engine, page: new_page(), default }
+    let (name, page) = (name.to_owned(), new_page());
+    ModelParts { name, engine, page, default, request_timeout: None }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ use crate::client::{Reply, post};
 use crate::engine::{Bytes, Call, FakeEngine};
 
 pub(crate) const MAX_BODY_BYTES: usize = 100_000;
+/// Of the one model.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(90_000);
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The one model's own name.
@@ -61,16 +63,21 @@ impl Server {
         let state = GatewayState::new(GatewayParts {
             scrape: Arc::new(move || render(&pages)),
             max_body_bytes: MAX_BODY_BYTES,
+            connections,
             repository,
         });
-        let parts =
-            ModelParts { name: MODEL.to_owned(), engine: engine.clone(), page, default: true };
+        let parts = ModelParts {
+            name: MODEL.to_owned(),
+            engine: engine.clone(),
+            page,
+            default: true,
+            request_timeout: Some(REQUEST_TIMEOUT),
+        };
         state.add_model(parts).unwrap();
         let listeners = Listeners::bind(&ListenConfig {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             http_port: 0,
             metrics_port: 0,
-            connections,
         })
         .unwrap();
         let (http, metrics) =
@@ -90,7 +97,13 @@ impl Server {
     /// Serves another model.
     pub(crate) fn add(&self, name: &str, engine: Arc<dyn EngineClient>) {
         let name = name.to_owned();
-        let parts = ModelParts { name: name.clone(), engine, page: new_page(), default: false };
+        let parts = ModelParts {
+            name: name.clone(),
+            engine,
+            page: new_page(),
+            default: false,
+            request_timeout: None,
+        };
         self.state.add_model(parts).unwrap();
         self.state.set_text(&name, Arc::new(Bytes)).unwrap();
     }

@@ -355,3 +355,57 @@ fn models_and_instances_are_told_apart() {
     let ranks = series.keys().filter(|name| name.starts_with("shardrun_rank_iterations"));
     assert_eq!(ranks.count(), 6, "gateways are no ranks");
 }
+
+#[test]
+fn ends_of_requests_are_those_that_the_router_tells() {
+    // A rank of an instance that fell, and one where its request went on.
+    let mut all = pages("routed", 2);
+    for of in &mut all {
+        of.rank.as_mut().unwrap().instance = Some(0);
+        of.page.model(Model::TensorrtLlm, ModelCounter::QueueUs).add(50);
+        of.page.histogram(Histogram::OutputTokens).observe(9);
+        of.page.counter(Counter::GenerationTokens).add(9);
+    }
+    all[0].page.model(Model::TensorrtLlm, ModelCounter::Failed).add(1);
+    all[1].page.model(Model::TensorrtLlm, ModelCounter::Succeeded).add(1);
+    let router = pages("router", 1).remove(0).page;
+    router.model(Model::TensorrtLlm, ModelCounter::Succeeded).add(1);
+    router.histogram(Histogram::OutputTokens).observe(18);
+    all.push(PageOf { model: ModelLabel::plain(), rank: None, page: router });
+    let series = read(&render(&all));
+    let llm = |name: &str| series[&format!(r#"{name}{{model="tensorrt_llm",version="1"}}"#)];
+    assert_eq!(llm("nv_inference_request_success"), 1.0);
+    assert_eq!(llm("nv_inference_count"), 1.0);
+    let failed =
+        r#"nv_inference_request_failure{model="tensorrt_llm",reason="BACKEND",version="1"}"#;
+    assert_eq!(series[failed], 0.0);
+    let lengths =
+        r#"{model="tensorrt_llm",response_metric_type="total_output_tokens",version="1"}"#;
+    assert_eq!(series[&format!("nv_llm_output_token_len_count{lengths}")], 1.0);
+    assert_eq!(series[&format!("nv_llm_output_token_len_sum{lengths}")], 18.0);
+    assert_eq!(llm("nv_inference_queue_duration_us"), 100.0);
+    assert_eq!(llm("shardrun_generation_tokens_total"), 18.0);
+    let timed_out =
+        series.keys().filter(|key| key.starts_with("shardrun_requests_timed_out_total"));
+    assert_eq!(timed_out.count(), 1, "of the engine alone");
+}
+
+#[test]
+fn two_routes_of_one_model_are_one_series() {
+    let route = |resubmitted, instances_ready| RouteOf {
+        model: ModelLabel::plain(),
+        resubmitted,
+        instance_deaths: 1,
+        waiting: 2,
+        instances_ready,
+    };
+    let series = read(&render_routed(&[], &[route(3, 1), route(4, 0)]));
+    for (name, value) in [
+        ("shardrun_requests_resubmitted_total", 7.0),
+        ("shardrun_instance_deaths_total", 2.0),
+        ("shardrun_requests_waiting_for_instance", 4.0),
+        ("shardrun_instances_ready", 1.0),
+    ] {
+        assert_eq!(series[&format!(r#"{name}{{model="tensorrt_llm",version="1"}}"#)], value);
+    }
+}

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use shardrun_gateway::RoutedEngine;
 use shardrun_wire::{
     EngineClient, EngineLimits, EngineState, FinishReason, Finished, IterationStats, KvEvent,
     OutputStream, Refused, Request, RequestId, output_stream,
 };
 
-use super::deaths::CONFIG;
+use super::deaths::{CONFIG, routed};
 use super::scripted::LIMITS;
 
 const STREAMS: u64 = 32;
@@ -42,7 +41,7 @@ impl EngineClient for Fast {
     }
 
     fn limits(&self) -> Option<EngineLimits> {
-        Some(LIMITS)
+        Some(EngineLimits { max_seq_len: 20_000, kv_cache_tokens: 1_000_000, ..LIMITS })
     }
 
     fn take_iterations(&self) -> BoxFuture<'_, Vec<IterationStats>> {
@@ -82,11 +81,11 @@ async fn time(engine: Arc<dyn EngineClient>) -> Duration {
 #[tokio::test]
 async fn a_token_costs_microseconds() {
     let direct = time(Arc::new(Fast)).await;
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     engine.attach(0, Arc::new(Fast));
-    let routed = time(Arc::new(engine)).await;
+    let through = time(Arc::new(engine)).await;
     let tokens = STREAMS as u32 * TOKENS;
-    let (each, more) = (direct / tokens, routed.saturating_sub(direct) / tokens);
+    let (each, more) = (direct / tokens, through.saturating_sub(direct) / tokens);
     println!("{tokens} tokens: {each:?} a token directly, {more:?} more through the router");
     assert!(more < Duration::from_micros(50), "{more:?} more than {each:?} a token");
 }

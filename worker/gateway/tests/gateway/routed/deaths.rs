@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shardrun_gateway::{RouteConfig, RoutedEngine, Routing};
-use shardrun_metrics::ModelLabel;
+use shardrun_metrics::{MetricsPage, ModelLabel};
 use shardrun_wire::{EngineClient, EngineState, FinishReason, Request, RequestId, Search};
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +19,19 @@ pub(super) const CONFIG: RouteConfig = RouteConfig {
     request_timeout: None,
     queue_timeout: None,
 };
+
+/// A model of which no instance has served yet.
+pub(super) fn routed(config: RouteConfig) -> RoutedEngine {
+    RoutedEngine::new(config, Arc::new(MetricsPage::in_memory()))
+}
+
+/// One whose instances have all just gone, and are expected back.
+pub(super) fn restarting(config: RouteConfig) -> RoutedEngine {
+    let engine = routed(config);
+    engine.attach(0, Scripted::healthy(&SharedLog::default()));
+    engine.retire(0);
+    engine
+}
 
 pub(super) type SharedLog = Arc<Mutex<Log>>;
 
@@ -40,7 +53,7 @@ pub(super) fn dying(log: &SharedLog, death: Death) -> Arc<Scripted> {
 async fn a_stream_goes_on_after_each_kind_of_death() {
     for death in [Death::Silent, Death::Failing, Death::Frozen, Death::Hanging] {
         let log = SharedLog::default();
-        let engine = RoutedEngine::new(CONFIG);
+        let engine = routed(CONFIG);
         let first = dying(&log, death);
         engine.attach(0, first.clone());
         let mut request = long(1);
@@ -74,7 +87,7 @@ async fn a_stream_goes_on_after_each_kind_of_death() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_saw_two_deaths_is_failed() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let instances = [0, 1].map(|instance| {
         let scripted = dying(&log, Death::Silent);
         engine.attach(instance, scripted.clone());
@@ -97,7 +110,7 @@ async fn a_request_that_saw_two_deaths_is_failed() {
 #[tokio::test(start_paused = true)]
 async fn instances_that_are_stopped_on_purpose_are_held_against_nobody() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let request = long(1);
     let first = dying(&log, Death::Silent);
     engine.attach(0, first.clone());
@@ -128,7 +141,7 @@ async fn instances_that_are_stopped_on_purpose_are_held_against_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_of_the_request_alone_is_told() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let scripted = Scripted::healthy(&log);
     engine.attach(0, scripted.clone());
     let request = long(1);
@@ -145,7 +158,7 @@ async fn a_failure_of_the_request_alone_is_told() {
 async fn a_sequence_with_all_its_tokens_needs_no_instance() {
     // The instance dies just before it says that the last token was the last.
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let mut request = long(1);
     request.search = Search::Sample { sequences: 2 };
     request.max_tokens = 3;
@@ -172,7 +185,7 @@ async fn a_requests_time_counts_from_its_first_submission() {
             true => config.request_timeout = Some(timeout),
             false => request.timeout = Some(timeout),
         }
-        let engine = RoutedEngine::new(config);
+        let engine = routed(config);
         let first = dying(&log, Death::Silent);
         engine.attach(0, first.clone());
         let begin = Instant::now();
@@ -199,7 +212,7 @@ async fn a_requests_time_counts_from_its_first_submission() {
 #[tokio::test(start_paused = true)]
 async fn one_that_has_started_does_not_expire_in_a_queue() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let first = dying(&log, Death::Silent);
     engine.attach(0, first.clone());
     let request = long(1);
@@ -224,7 +237,7 @@ async fn one_that_has_started_does_not_expire_in_a_queue() {
 #[tokio::test(start_paused = true)]
 async fn a_cancel_reaches_the_request_where_it_is() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let first = dying(&log, Death::Silent);
     engine.attach(0, first.clone());
     let request = long(1);
@@ -260,7 +273,7 @@ async fn a_cancel_reaches_the_request_where_it_is() {
 #[tokio::test(start_paused = true)]
 async fn without_hope_of_an_instance_requests_fail() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let first = dying(&log, Death::Silent);
     engine.attach(0, first.clone());
     let request = long(1);

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use std::sync::Arc;
 
-use shardrun_gateway::RoutedEngine;
 use shardrun_wire::FinishReason;
 
-use super::deaths::{CONFIG, SharedLog, dying, long};
+use super::deaths::{CONFIG, SharedLog, dying, long, routed};
 use super::scripted::{Death, Scripted, undisturbed};
 use crate::client::{get, open, post, read_until};
 use crate::server::Server;
@@ -23,7 +22,7 @@ fn body(stream: bool) -> String {
 async fn a_stream_of_events_outlives_its_instance() {
     let server = Server::start().await;
     let log = SharedLog::default();
-    let engine = Arc::new(RoutedEngine::new(CONFIG));
+    let engine = Arc::new(routed(CONFIG));
     server.add("2", engine.clone());
     let path = "/v2/models/tensorrt_llm_2/generate_stream";
     let reply = post(server.http, path, body(true)).await;
@@ -62,5 +61,10 @@ async fn a_stream_of_events_outlives_its_instance() {
     let ids = reply.json()["output_ids"].as_array().unwrap()[3..].to_vec();
     assert_eq!(ids, expected.iter().map(|&id| id.into()).collect::<Vec<serde_json::Value>>());
     engine.close("no more");
-    assert_eq!(post(server.http, path, body(true)).await.error(), "the engine has ended");
+    let reply = post(server.http, path, body(true)).await;
+    assert_eq!((reply.status, reply.error().as_str()), (503, "the engine has ended: no more"));
+    let index = post(server.http, "/v2/repository/index", "").await.json();
+    let entries = index.as_array().unwrap();
+    let entry = entries.iter().find(|entry| entry["name"] == "2").unwrap();
+    assert_eq!((&entry["state"], &entry["reason"]), (&"UNAVAILABLE".into(), &"no more".into()));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use shardrun_gateway::{RouteConfig, RoutedEngine, Routing};
+use shardrun_metrics::{MetricsPage, Model, ModelCounter, ModelLabel};
 use shardrun_wire::{
     BeamSearch, EngineClient, FinishReason, Request, RequestId, Resumed, Search, Wanted,
 };
@@ -181,22 +182,17 @@ async fn stream(engine: Arc<RoutedEngine>, plan: Plan, id: u64) -> Option<Read> 
 }
 
 async fn play(policy: Routing, lives: Vec<Vec<Life>>, plans: Vec<Plan>) {
-    let engine = Arc::new(RoutedEngine::new(RouteConfig {
+    let page = Arc::new(MetricsPage::in_memory());
+    let config = RouteConfig {
         policy,
         tokens_per_block: 4,
         max_waiting: 1000,
         deaths_allowed: 2,
         request_timeout: None,
         queue_timeout: None,
-    }));
+    };
+    let engine = Arc::new(RoutedEngine::new(config, page.clone()));
     let log = Arc::new(Mutex::new(Log::default()));
-    tokio::spawn(async {
-        let b = tokio::time::Instant::now();
-        loop {
-            sleep(Duration::from_secs(5)).await;
-            eprintln!("virtual {:?}", b.elapsed());
-        }
-    });
     let supervisors: Vec<_> = lives
         .into_iter()
         .zip(0..)
@@ -204,6 +200,8 @@ async fn play(policy: Routing, lives: Vec<Vec<Life>>, plans: Vec<Plan>) {
             tokio::spawn(supervise(engine.clone(), instance, lives, log.clone()))
         })
         .collect();
+    engine.settled().await;
+    let mut whole = 0;
     let streams: Vec<_> = plans
         .iter()
         .cloned()
@@ -228,12 +226,15 @@ async fn play(policy: Routing, lives: Vec<Vec<Life>>, plans: Vec<Plan>) {
             read.is_a_beginning();
         } else {
             read.is_whole();
+            whole += 1;
         }
     }
-    eprintln!("streams done");
     engine.idle().await;
-    eprintln!("idle");
-    assert_eq!(engine.counts(shardrun_metrics::ModelLabel::plain()).waiting, 0);
+    let count = |counter| page.model(Model::TensorrtLlm, counter).get();
+    let short = [ModelCounter::Cancelled, ModelCounter::Failed].map(count);
+    assert_eq!(count(ModelCounter::Succeeded), whole);
+    assert_eq!(whole + short.iter().sum::<u64>(), STREAMS, "each has one end: {short:?}");
+    assert_eq!(engine.counts(ModelLabel::plain()).waiting, 0);
     // Their last instances may have nothing left to die of.
     supervisors.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardrun_gateway::{RouteConfig, RoutedEngine, Routing};
+use shardrun_gateway::{RouteConfig, Routing};
 use shardrun_metrics::ModelLabel;
 use shardrun_wire::{
     EngineClient, EngineLimits, EngineState, FinishReason, IterationStats, KvEvent, KvEventData,
@@ -11,15 +11,18 @@ use shardrun_wire::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::deaths::{CONFIG, SharedLog, dying, long};
+use super::deaths::{CONFIG, SharedLog, dying, long, restarting, routed};
 use super::reader::Read;
 use super::scripted::{Death, LIMITS, Scripted};
 
 #[tokio::test(start_paused = true)]
-async fn requests_wait_for_the_first_instance() {
+async fn requests_wait_for_an_instance() {
     let log = SharedLog::default();
-    let engine = Arc::new(RoutedEngine::new(CONFIG));
+    let engine = Arc::new(routed(CONFIG));
     assert_eq!((engine.state(), engine.limits()), (EngineState::Loading, None));
+    assert_eq!(engine.submit(long(1)).await.unwrap_err(), Refused::Loading, "how large may it be?");
+    let engine = Arc::new(restarting(CONFIG));
+    assert_eq!((engine.state(), engine.limits()), (EngineState::Loading, Some(LIMITS)));
     let submit = |id| {
         let engine = engine.clone();
         tokio::spawn(async move { engine.submit(long(id)).await })
@@ -49,7 +52,7 @@ async fn requests_wait_for_the_first_instance() {
 async fn whoever_waits_can_end_in_every_way() {
     let log = SharedLog::default();
     let queue_timeout = Some(Duration::from_secs(5));
-    let engine = Arc::new(RoutedEngine::new(RouteConfig { queue_timeout, ..CONFIG }));
+    let engine = Arc::new(restarting(RouteConfig { queue_timeout, ..CONFIG }));
     let submit = |request| {
         let engine = engine.clone();
         tokio::spawn(async move { engine.submit(request).await })
@@ -85,7 +88,7 @@ async fn whoever_waits_can_end_in_every_way() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_while_the_instance_thinks_is_forgotten_there() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let scripted = Scripted::healthy(&log);
     engine.attach(0, scripted.clone());
     // The instance answers after 1 ms.
@@ -98,7 +101,7 @@ async fn a_client_that_leaves_while_the_instance_thinks_is_forgotten_there() {
 #[tokio::test(start_paused = true)]
 async fn a_full_instance_is_passed_over() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let instances = [0, 1].map(|instance| {
         let scripted = Scripted::healthy(&log);
         engine.attach(instance, scripted.clone());
@@ -129,7 +132,7 @@ async fn a_full_instance_is_passed_over() {
 #[tokio::test(start_paused = true)]
 async fn draining_instances_get_nothing_new() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let instances = [0, 1].map(|instance| {
         let scripted = Scripted::healthy(&log);
         engine.attach(instance, scripted.clone());
@@ -157,7 +160,7 @@ async fn draining_instances_get_nothing_new() {
 #[tokio::test(start_paused = true)]
 async fn prefixes_and_loads_decide() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(RouteConfig { policy: Routing::PrefixAware, ..CONFIG });
+    let engine = routed(RouteConfig { policy: Routing::PrefixAware, ..CONFIG });
     let instances = [0, 1].map(|instance| {
         let scripted = Scripted::healthy(&log);
         engine.attach(instance, scripted.clone());
@@ -171,16 +174,16 @@ async fn prefixes_and_loads_decide() {
         [instances[0].running(), instances[1].running()]
     };
     assert_eq!(submit(0).await, [1, 0]);
-    assert_eq!(submit(100).await, [1, 1], "the less loaded one");
+    assert_eq!(submit(50).await, [1, 1], "the less loaded one");
     assert_eq!(submit(0).await, [2, 1]);
     assert_eq!(submit(0).await, [3, 1], "where its prefix is");
-    assert_eq!(submit(100).await, [3, 2]);
-    assert_eq!(submit(200).await, [3, 3]);
+    assert_eq!(submit(50).await, [3, 2]);
+    assert_eq!(submit(100).await, [3, 3]);
     engine.idle().await;
     // Tokens that came are no load any more.
-    assert_eq!(submit(300).await, [1, 0], "in turn");
+    assert_eq!(submit(150).await, [1, 0], "in turn");
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(submit(400).await, [1, 1]);
+    assert_eq!(submit(200).await, [1, 1]);
     // Another instance of the same number knows nothing.
     engine.retire(0);
     engine.attach(0, Scripted::healthy(&log));
@@ -190,7 +193,7 @@ async fn prefixes_and_loads_decide() {
 #[tokio::test(start_paused = true)]
 async fn what_instances_say_is_put_together() {
     let log = SharedLog::default();
-    let engine = RoutedEngine::new(CONFIG);
+    let engine = routed(CONFIG);
     let [one, two, frozen] = [0, 1, 2].map(|instance| {
         let scripted = dying(&log, Death::Frozen);
         engine.attach(instance, scripted.clone());

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardrun_gateway::RoutedEngine;
 use shardrun_metrics::ModelLabel;
 use shardrun_wire::{EngineClient, EngineServer, Search, SocketEngine};
 use tokio::task::JoinHandle;
 
-use super::deaths::{CONFIG, SharedLog, dying, long};
+use super::deaths::{CONFIG, SharedLog, dying, long, routed};
 use super::reader::{EVERYTHING, Read};
 use super::scripted::{Death, Scripted};
 
@@ -46,7 +45,7 @@ impl Drop for Folder {
 async fn streams_go_on_after_a_connection_has_ended() {
     let folder = Folder::new();
     let log = SharedLog::default();
-    let engine = Arc::new(RoutedEngine::new(CONFIG));
+    let engine = Arc::new(routed(CONFIG));
     let (serving, client) = folder.serve("0", dying(&log, Death::Silent)).await;
     engine.attach(0, Arc::new(client));
     let streams: Vec<_> = (1..=32)
