@@ -83,6 +83,9 @@ pub(crate) struct PlanArgs {
 pub(crate) struct FetchArgs {
     #[command(flatten)]
     pub(crate) deployment: DeploymentArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +106,9 @@ pub(crate) enum ConfigVerb {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) deployment: DeploymentArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

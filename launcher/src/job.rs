@@ -239,6 +239,7 @@ mod tests {
             job: Some("7".into()),
             sbatch_args: sbatch_args.iter().map(|word| (*word).to_owned()).collect(),
             successors: 0,
+            cluster: None,
         };
         record.write(folder.path()).unwrap();
         folder

@@ -1,8 +1,9 @@
 //! Where the programs that a launch needs are.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use shardrun_slurm::is_program;
 
 /// The name of this program.
 pub(crate) const SHARDRUN: &str = "shardrun";
@@ -58,13 +59,11 @@ fn find_in(path: &OsStr, name: &str) -> Option<PathBuf> {
     std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| is_program(file))
 }
 
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Allocation {
     /// When its time is up, in seconds since 1970. Slurm 23.02 and later say so; earlier, ask
     /// [`Slurm::show`](crate::Slurm::show).
     pub end_unix_s: Option<u64>,
+    /// The cluster's name.
+    pub cluster: Option<String>,
 }
 
 impl Allocation {
@@ -55,6 +57,7 @@ impl Allocation {
             gpus: environment.list("SLURM_JOB_GPUS"),
             gpus_on_node: environment.number("SLURM_GPUS_ON_NODE")?,
             gpus_per_node: text("SLURM_GPUS_PER_NODE").map(|gpus| asked_gpus(&gpus)),
+            cluster: environment.text("SLURM_CLUSTER_NAME"),
             restart_count: environment.number("SLURM_RESTART_COUNT")?.unwrap_or(0),
             end_unix_s: text("SLURM_JOB_END_TIME").as_deref().and_then(unix_seconds),
         }))

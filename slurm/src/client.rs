@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::command::{self, Output};
@@ -31,12 +32,22 @@ const UNREACHABLE: [&str; 7] = [
     "Could not establish a configuration source",
 ];
 
-/// The Slurm of this machine. Nothing is kept between two calls, and every call runs a program, each
-/// of which asks the controller: ask for many jobs at once, and seldom.
+/// The Slurm of this machine. Nothing but the cluster's name is kept between two calls, and every call
+/// runs a program, each of which asks the controller: ask for many jobs at once, and seldom.
 #[derive(Clone, Debug)]
 pub struct Slurm {
     programs: Option<PathBuf>,
     timeout: Duration,
+    cluster: Arc<OnceLock<String>>,
+}
+
+/// The jobs of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Those that could be read.
+    pub jobs: Vec<JobInfo>,
+    /// Lines that could not: of a job that isn't among [`jobs`](Self::jobs) they may tell.
+    pub unread: Vec<String>,
 }
 
 /// A job that Slurm took.
@@ -50,7 +61,7 @@ pub struct Submitted {
 
 impl Default for Slurm {
     fn default() -> Self {
-        Self { programs: None, timeout: TIMEOUT }
+        Self { programs: None, timeout: TIMEOUT, cluster: Arc::default() }
     }
 }
 
@@ -99,6 +110,22 @@ impl Slurm {
         let numeric = |version: &&str| version.starts_with(|c: char| c.is_ascii_digit());
         let version = version.filter(numeric).map(str::to_owned);
         version.ok_or_else(|| unreadable("sbatch", &text, "a version"))
+    }
+
+    /// The cluster's name.
+    ///
+    /// # Errors
+    ///
+    /// As of any program.
+    pub fn cluster_name(&self) -> Result<String, SlurmError> {
+        if let Some(name) = self.cluster.get() {
+            return Ok(name.clone());
+        }
+        let output = self.run("scontrol", None, ["show", "config"])?;
+        let text = accepted("scontrol", output)?.stdout;
+        let name = scontrol::cluster_name(&text);
+        let name = name.ok_or_else(|| unreadable("scontrol", &text, "a configuration"))?;
+        Ok(self.cluster.get_or_init(|| name).clone())
     }
 
     /// Submits a script; `options` stand before it and win over its directives.
@@ -193,15 +220,18 @@ impl Slurm {
     /// # Errors
     ///
     /// As of any program.
-    pub fn list(&self, user: &str) -> Result<Vec<JobInfo>, SlurmError> {
+    pub fn list(&self, user: &str) -> Result<Listed, SlurmError> {
         let (user, format) = (format!("--user={user}"), format!("--format={}", squeue::FORMAT));
         let options = ["--noheader", "--array", "--all", "--states=all", &user, &format];
         let output = accepted("squeue", self.run("squeue", None, options)?)?;
-        let lines = output.stdout.lines().filter(|line| !line.is_empty());
-        let read = |line: &str| {
-            squeue::job(line).ok_or_else(|| unreadable("squeue", line, "a line of our format"))
-        };
-        lines.map(read).collect()
+        let mut listed = Listed::default();
+        for line in output.stdout.lines().filter(|line| !line.is_empty()) {
+            match squeue::job(line) {
+                Some(job) => listed.jobs.push(job),
+                None => listed.unread.push(excerpt(line)),
+            }
+        }
+        Ok(listed)
     }
 
     /// Cancels a job. One that is over, or that nobody knows, is left as it is.
@@ -337,7 +367,9 @@ fn mpi_plugins(text: &str) -> Vec<String> {
     plugins
 }
 
-fn is_program(path: &Path) -> bool {
+/// Whether this is a file that can be run.
+#[must_use]
+pub fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 

@@ -10,8 +10,6 @@ pub enum Runtime {
     Pyxis,
     /// `apptainer exec`.
     Apptainer,
-    /// `singularity exec`, apptainer's older name.
-    Singularity,
 }
 
 /// A folder or file of the host within a container.
@@ -71,12 +69,10 @@ impl Container {
 
     /// The command as srun starts it.
     pub(crate) fn wrap(&self, command: &[String]) -> Result<Vec<String>, SlurmError> {
-        let program = match self.runtime {
-            Runtime::Pyxis => return Ok(command.to_vec()),
-            Runtime::Apptainer => "apptainer",
-            Runtime::Singularity => "singularity",
-        };
-        let mut argv = vec![program.to_owned(), "exec".to_owned()];
+        if self.runtime == Runtime::Pyxis {
+            return Ok(command.to_vec());
+        }
+        let mut argv = vec!["apptainer".to_owned(), "exec".to_owned()];
         argv.extend(self.nvidia.then(|| "--nv".to_owned()));
         for mount in &self.mounts {
             argv.extend(["--bind".to_owned(), mount.text()?]);
@@ -152,21 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn apptainer_and_singularity_are_commands_before_the_command() {
-        for (runtime, name) in
-            [(Runtime::Apptainer, "apptainer"), (Runtime::Singularity, "singularity")]
-        {
-            let container = container(runtime);
-            assert!(container.srun_options().unwrap().is_empty());
-            let argv = container.wrap(&["worker".into(), "--config".into()]).unwrap().join(" ");
-            assert_eq!(
-                argv,
-                format!(
-                    "{name} exec --nv --bind /models:/models:ro --bind /scratch/ada:/run --pwd /run \
-                     /images/shardrun.sqsh worker --config"
-                )
-            );
-        }
+    fn apptainer_is_a_command_before_the_command() {
+        let container = container(Runtime::Apptainer);
+        assert!(container.srun_options().unwrap().is_empty());
+        let argv = container.wrap(&["worker".into(), "--config".into()]).unwrap().join(" ");
+        assert_eq!(
+            argv,
+            "apptainer exec --nv --bind /models:/models:ro --bind /scratch/ada:/run --pwd /run \
+             /images/shardrun.sqsh worker --config"
+        );
     }
 
     #[test]

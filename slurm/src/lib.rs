@@ -25,14 +25,14 @@ mod time;
 mod why;
 
 pub use allocation::{Allocation, asked_gpus};
-pub use client::{Slurm, Submitted};
+pub use client::{Listed, Slurm, Submitted, is_program};
 pub use container::{Container, Mount, Runtime};
 pub use error::{Accounting, SlurmError};
 pub use job::{Exit, JobId, JobInfo};
 pub use memory::{Memory, human, parse_request};
 pub use partition::{NodeGroup, Partition, find_partitions, gpus_of};
-pub use script::{Script, WarningSignal};
+pub use script::{Script, WarningSignal, directive_name};
 pub use srun::Srun;
 pub use state::{JobState, Phase};
 pub use time::TimeLimit;
-pub use why::{Facts, ProcessEnd, Verdict, why};
+pub use why::{Facts, Verdict, signal_name, why};

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use crate::error::excerpt;
 use crate::{SlurmError, TimeLimit};
 
+pub use directives::directive_name;
 pub(crate) use directives::{check, positive};
 
 /// A batch script in the making. What is `None`, empty or false is left out, and Slurm's or the

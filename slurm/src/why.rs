@@ -2,7 +2,8 @@
 //!
 //! A job's state alone often misleads. A batch script that was killed has the reason
 //! `JobLaunchFailure`; a rank out of memory may leave its job `FAILED` with code 1; the reason of a job
-//! that waited once may still stand there after it ended. So what the logs say counts first.
+//! that waited once may still stand there after it ended. So of a job that failed, what the logs say
+//! counts first; that Slurm itself ended a job, for its time, a node or somebody's wish, is its own word.
 
 mod alive;
 mod clues;
@@ -18,25 +19,13 @@ use crate::{JobInfo, Partition, Phase, TimeLimit};
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The last lines of the job's output and of its ranks' logs, each log's in their order, the one
-    /// of the batch script first.
+    /// of the batch script first. Of a job that was started several times, only what its last start
+    /// wrote counts: leave out the rest.
     pub log_tail: Vec<String>,
-    /// How processes ended, in the order in which they did.
-    pub processes: Vec<ProcessEnd>,
     /// The cluster's partitions.
     pub partitions: Vec<Partition>,
     /// The present time, in seconds since 1970.
     pub now_unix_s: Option<u64>,
-}
-
-/// How a process of a job ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessEnd {
-    /// Which: `rank 1 on n2`.
-    pub who: String,
-    /// Its exit code, if it exited.
-    pub code: Option<i32>,
-    /// The signal that killed it, if one did.
-    pub signal: Option<i32>,
 }
 
 /// The answer.
@@ -92,7 +81,8 @@ fn requeued(job: &JobInfo) -> Option<String> {
 }
 
 /// `SIGKILL` for 9.
-fn signal_name(number: i32) -> String {
+#[must_use]
+pub fn signal_name(number: i32) -> String {
     let signal = nix::sys::signal::Signal::try_from(number);
     signal.map_or_else(|_| format!("signal {number}"), |signal| signal.to_string())
 }

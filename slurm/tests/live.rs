@@ -88,7 +88,7 @@ fn a_job_goes_through_its_life() {
     assert_eq!(live.log(&job).lines().next().unwrap(), "it's $HOME a  'b'");
     let verdict = why(&info, &Facts::default());
     assert!(verdict.summary.ends_with("exited with code 3"), "{verdict:?}");
-    let jobs = Slurm::new().list(info.user.as_deref().unwrap()).unwrap();
+    let jobs = Slurm::new().list(info.user.as_deref().unwrap()).unwrap().jobs;
     let listed = jobs.iter().find(|listed| listed.job == job).unwrap();
     assert_eq!((&listed.name, &listed.state), (&info.name, &info.state));
 }

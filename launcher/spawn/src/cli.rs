@@ -22,6 +22,12 @@ pub(crate) struct Cli {
     /// How the MPI library places ranks on the nodes
     #[arg(long, value_name = "POLICY")]
     pub(crate) map_by: Option<String>,
+    /// Environment variable that ranks on other nodes have too, NAME or NAME=VALUE; may be repeated
+    #[arg(long, value_name = "NAME", requires = "hosts")]
+    pub(crate) export: Vec<String>,
+    /// How long the ranks may take to start
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout_ms: Option<u64>,
     /// Working directory of the ranks
     #[arg(long, value_name = "DIR")]
     pub(crate) wdir: Option<String>,

@@ -7,34 +7,24 @@
 
 mod cli;
 mod spawn;
+mod watch;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser as _;
 use nix::unistd::getppid;
 
-/// How often it looks whether its supervisor is still there.
-const LOOK: Duration = Duration::from_millis(100);
-
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let supervisor = getppid();
-    match spawn::spawn(&cli) {
-        Ok(()) => {}
+    let watch = match watch::Watch::begin(&cli, getppid()) {
+        Ok(watch) => watch,
         Err(error) => {
             eprintln!("shardrun-spawn: {error:#}");
             return ExitCode::FAILURE;
         }
+    };
+    match spawn::spawn(&cli) {
+        Ok(()) => watch.until_left_alone(),
+        Err(error) => watch.give_up(&format!("{error:#}")),
     }
-    // MPI's daemon for the ranks ends with this process, and the ranks, whose lifelines tell them of
-    // the supervisor's end, with that.
-    while getppid() == supervisor {
-        std::thread::sleep(LOOK);
-    }
-    if let Some(scratch) = &cli.scratch {
-        // What can't be removed is in the run's directory, and goes with that.
-        let _ = std::fs::remove_dir_all(scratch);
-    }
-    ExitCode::SUCCESS
 }

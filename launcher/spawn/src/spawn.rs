@@ -2,8 +2,6 @@
 
 use std::ffi::{CString, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::ptr;
 
 use anyhow::{Context as _, bail};
@@ -12,13 +10,14 @@ use mpi::traits::AsRaw as _;
 
 use crate::cli::Cli;
 
+/// Becomes the rank's program, or says on which node there is none: Open MPI waits for ever for ranks whose
+/// program it could not start, and says nothing until it is ended.
+const SHELL: &str = "[ -f \"$0\" ] && [ -x \"$0\" ] || \
+    { echo \"shardrun-spawn: $(uname -n) has no program $0\" >&2; exit 127; }; exec \"$0\" \"$@\"";
+
 /// Starts the ranks, and parts from them once all of them run.
 pub(crate) fn spawn(cli: &Cli) -> anyhow::Result<()> {
     let what = what(cli);
-    // Open MPI waits for ever for ranks whose program it could not start.
-    if cli.hosts.is_none() && !is_program(Path::new(&cli.command[0])) {
-        bail!("cannot spawn {what}: it is no program on this node");
-    }
     let universe = mpi::initialize().context("MPI was initialised before")?;
     let world = universe.world();
     // Ending it properly would wait for ranks that may be dead.
@@ -27,9 +26,10 @@ pub(crate) fn spawn(cli: &Cli) -> anyhow::Result<()> {
     let status = unsafe { ffi::MPI_Comm_set_errhandler(world.as_raw(), ffi::RSMPI_ERRORS_RETURN) };
     check(status).context("MPI does not return errors")?;
 
-    let mut command = cli.command.iter().map(|word| c_string(word));
-    let program = command.next().context("there is no command")??;
-    let arguments = command.collect::<anyhow::Result<Vec<_>>>()?;
+    let program = c_string(OsStr::new("/bin/sh"))?;
+    let words = [OsStr::new("-c"), OsStr::new(SHELL)];
+    let words = words.into_iter().chain(cli.command.iter().map(|word| &**word));
+    let arguments = words.map(c_string).collect::<anyhow::Result<Vec<_>>>()?;
     let mut argv: Vec<*mut c_char> =
         arguments.iter().map(|word| word.as_ptr().cast_mut()).collect();
     argv.push(ptr::null_mut());
@@ -63,7 +63,7 @@ pub(crate) fn spawn(cli: &Cli) -> anyhow::Result<()> {
 }
 
 /// What is to be spawned, and where.
-fn what(cli: &Cli) -> String {
+pub(crate) fn what(cli: &Cli) -> String {
     let mut what = format!("{} of {}", cli.ranks, cli.command[0].display());
     if let Some(hosts) = &cli.hosts {
         what.push_str(" on ");
@@ -72,8 +72,22 @@ fn what(cli: &Cli) -> String {
     what
 }
 
-fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+/// Variables that are set, one a line; as with mpirun, one that is not is none.
+fn exported(names: &[String], get: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
+    let mut lines = Vec::new();
+    for name in names {
+        let line = match name.split_once('=') {
+            Some(_) => Some(name.clone()),
+            None => get(name).map(|value| format!("{name}={value}")),
+        };
+        lines.extend(line);
+    }
+    match lines.iter().find(|line| line.contains('\n')) {
+        Some(line) => {
+            bail!("MPI can't hand on a variable of several lines (launch.export): {line:?}")
+        }
+        None => Ok(lines.join("\n")),
+    }
 }
 
 /// Where ranks go, as MPI's reserved keys say it.
@@ -86,12 +100,14 @@ impl Info {
         // SAFETY: the pointer is to a handle of ours.
         check(unsafe { ffi::MPI_Info_create(&mut info.0) })?;
         let hosts = cli.hosts.as_deref();
+        let exported = exported(&cli.export, |name| std::env::var(name).ok())?;
         let pairs = [
             ("host", hosts),
             // Nodes that it knows must not be added again: Open MPI 4.1 then starts ranks on others.
             ("add-host", hosts.filter(|_| cli.add_hosts)),
             ("map_by", cli.map_by.as_deref()),
             ("wdir", cli.wdir.as_deref()),
+            ("env", Some(&*exported).filter(|text| !text.is_empty())),
             ("bind_to", Some("none")),
         ];
         for (key, value) in pairs {
@@ -132,4 +148,24 @@ fn check(status: c_int) -> anyhow::Result<()> {
 
 fn c_string(text: &OsStr) -> anyhow::Result<CString> {
     CString::new(text.as_bytes()).with_context(|| format!("{text:?} has a NUL in it"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_handed_on_as_mpirun_does() {
+        let get = |name: &str| match name {
+            "A" => Some("1 2".to_owned()),
+            "LINES" => Some("a\nb".to_owned()),
+            _ => None,
+        };
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(exported(&names(&["A", "NONE", "B=x=y"]), get).unwrap(), "A=1 2\nB=x=y");
+        assert_eq!(exported(&[], get).unwrap(), "");
+        let error = exported(&names(&["A", "LINES"]), get).unwrap_err().to_string();
+        assert!(error.contains("launch.export") && error.contains("LINES=a"), "{error}");
+    }
 }

@@ -167,10 +167,11 @@ mod tests {
             job: Some("9".into()),
             sbatch_args: Vec::new(),
             successors: 0,
+            cluster: None,
         };
         let text = "name = \"d\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n";
         let deployment = Deployment::from_resolved_toml(text).unwrap();
-        (Run { dir: folder.to_owned(), record }, deployment)
+        (Run { dir: folder.to_owned(), owner: 1, record }, deployment)
     }
 
     fn names(folder: &Path, run: &(Run, Deployment), wanted: &Wanted) -> Vec<String> {

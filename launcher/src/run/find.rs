@@ -8,13 +8,15 @@ use nix::unistd::{Uid, User, getuid};
 use shardrun_config::usual_run_dir;
 use shardrun_slurm::{JobId, Slurm};
 
-use super::RunRecord;
+use super::{JobSays, RunRecord};
 
 /// A run that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Its directory.
     pub(crate) dir: PathBuf,
+    /// Whose directory it is.
+    pub(crate) owner: u32,
     pub(crate) record: RunRecord,
 }
 
@@ -29,7 +31,10 @@ pub(crate) enum FindError {
         folder.display()
     )]
     Unknown { word: String, folder: PathBuf },
-    #[error("{} is no run's directory: it has no run.json", path.display())]
+    #[error("{} is no run's directory: {}; `shardrun list` shows your runs", path.display(), match path.exists() {
+        true => "it has no run.json",
+        false => "there is nothing of that name",
+    })]
     NotARun { path: PathBuf },
     #[error("{} is a directory of {owner}, who alone may look into it", path.display())]
     Closed { path: PathBuf, owner: String },
@@ -41,7 +46,14 @@ impl Run {
     /// The run in this directory; `None` if there is none.
     pub(crate) fn open(dir: &Path) -> anyhow::Result<Option<Self>> {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        Ok(RunRecord::read(&dir)?.map(|record| Self { dir, record }))
+        let Some(record) = RunRecord::read(&dir)? else { return Ok(None) };
+        Ok(Some(Self { owner: super::owner(&dir)?, dir, record }))
+    }
+
+    /// Whether it is this user's, by the file system's word and its own.
+    pub(crate) fn is_own(&self) -> bool {
+        let uid = getuid().as_raw();
+        self.owner == uid && self.record.uid == uid
     }
 
     /// What it is called in messages: the name of its directory.
@@ -62,13 +74,12 @@ impl Run {
     /// # Errors
     /// If it is somebody else's.
     pub(crate) fn check_own(&self) -> Result<(), FindError> {
-        match self.record.uid == getuid().as_raw() {
-            true => Ok(()),
-            false => Err(FindError::OfAnother {
-                path: self.dir.clone(),
-                owner: user_name(self.record.uid),
-            }),
+        if self.is_own() {
+            return Ok(());
         }
+        let other = [self.owner, self.record.uid].into_iter().find(|&uid| uid != getuid().as_raw());
+        let owner = user_name(other.unwrap_or(self.owner));
+        Err(FindError::OfAnother { path: self.dir.clone(), owner })
     }
 }
 
@@ -77,7 +88,6 @@ impl Run {
 pub(crate) struct Runs {
     folder: PathBuf,
     usual: bool,
-    uid: u32,
 }
 
 impl Runs {
@@ -90,7 +100,7 @@ impl Runs {
             Some(dir) => (std::path::absolute(dir)?, false),
             None => (usual_run_dir(env)?, true),
         };
-        Ok(Self { folder, usual, uid: getuid().as_raw() })
+        Ok(Self { folder, usual })
     }
 
     /// The folder that they are in.
@@ -103,7 +113,7 @@ impl Runs {
         Self::of(None).is_ok_and(|runs| runs.folder == folder)
     }
 
-    /// All of them, the newest first; directories that are no runs are passed over.
+    /// All of them, the newest first; directories that are no runs of this user are passed over.
     pub(crate) fn all(&self) -> anyhow::Result<Vec<Run>> {
         let entries = match self.folder.read_dir() {
             Ok(entries) => entries,
@@ -111,12 +121,14 @@ impl Runs {
                 return Ok(Vec::new());
             }
             Err(error) => {
-                return Err(anyhow::Error::new(error)
-                    .context(format!("cannot list {}", self.folder.display())));
+                return Err(anyhow::Error::new(error).context(format!(
+                    "cannot list the runs in {}; --dir names the folder that they are in (run.dir)",
+                    self.folder.display()
+                )));
             }
         };
         let runs = entries.filter_map(|entry| Run::open(&entry.ok()?.path()).ok().flatten());
-        let mut runs: Vec<_> = runs.filter(|run| run.record.uid == self.uid).collect();
+        let mut runs: Vec<_> = runs.filter(Run::is_own).collect();
         runs.sort_by(|a, b| (b.record.created, &b.dir).cmp(&(a.record.created, &a.dir)));
         Ok(runs)
     }
@@ -130,7 +142,7 @@ impl Runs {
         let runs = self.all()?;
         let meant = match word {
             None | Some("last") => runs.first(),
-            Some(word) => pick(&runs, word),
+            Some(word) => pick(&runs, word, slurm),
         };
         let folder = || self.folder.clone();
         match (meant, word) {
@@ -156,16 +168,19 @@ fn directory(path: &Path) -> anyhow::Result<Run> {
     }
 }
 
-/// Of runs in the order of their age, the newest that `word` means.
-fn pick<'a>(runs: &'a [Run], word: &str) -> Option<&'a Run> {
+/// Of runs in the order of their age, the newest that `word` means; by the number of a job, one of this
+/// cluster's rather than another's.
+fn pick<'a>(runs: &'a [Run], word: &str, slurm: &Slurm) -> Option<&'a Run> {
     let job = word.parse::<JobId>().ok().map(bare);
-    let by_job = |run: &&Run| job.is_some() && run.job().map(bare) == job;
+    let of_job = || runs.iter().filter(|run| job.is_some() && run.job().map(bare) == job);
+    let here = |run: &&Run| !matches!(JobSays::of(run, slurm), JobSays::Elsewhere { .. });
+    let by_job = match of_job().count() {
+        0 | 1 => of_job().next(),
+        _ => of_job().find(here).or_else(|| of_job().next()),
+    };
     let by_id = |run: &&Run| run.record.id == word || run.label() == word;
     let by_name = |run: &&Run| run.record.name == word;
-    runs.iter()
-        .find(by_job)
-        .or_else(|| runs.iter().find(by_id))
-        .or_else(|| runs.iter().find(by_name))
+    by_job.or_else(|| runs.iter().find(by_id)).or_else(|| runs.iter().find(by_name))
 }
 
 /// People leave the cluster out.
@@ -177,7 +192,7 @@ fn bare(job: JobId) -> (u32, Option<u32>) {
 fn by_output(word: &str, slurm: &Slurm) -> Option<Run> {
     let output = slurm.show(&word.parse().ok()?).ok()?.stdout?;
     let run = Run::open(Path::new(&output).parent()?).ok()??;
-    Some(run).filter(|run| run.record.uid == getuid().as_raw())
+    Some(run).filter(Run::is_own)
 }
 
 /// A user's name, or number.
@@ -203,9 +218,10 @@ mod tests {
             job: job.map(Into::into),
             sbatch_args: Vec::new(),
             successors: 0,
+            cluster: None,
         };
         record.write(&dir).unwrap();
-        Run { dir, record }
+        Run { dir, owner: record.uid, record }
     }
 
     fn no_slurm() -> Slurm {
@@ -243,9 +259,65 @@ mod tests {
         );
         run(folder.path(), "a", "20260101-000000-0001", 1, None);
         assert!(error(Some("7")).contains("has the name, id or job \"7\""));
-        assert_eq!(error(Some(&at)), format!("{at} is no run's directory: it has no run.json"));
+        let next = "; `shardrun list` shows your runs";
+        assert_eq!(
+            error(Some(&at)),
+            format!("{at} is no run's directory: it has no run.json{next}")
+        );
+        let missing = format!("{at}/x");
+        assert_eq!(
+            error(Some(&missing)),
+            format!("{missing} is no run's directory: there is nothing of that name{next}")
+        );
         let missing = Runs::of(Some(&folder.path().join("x"))).unwrap();
-        assert!(missing.find(None, &no_slurm()).unwrap_err().to_string().contains("cannot list"));
+        assert!(
+            missing
+                .find(None, &no_slurm())
+                .unwrap_err()
+                .to_string()
+                .contains("cannot list the runs in")
+        );
+    }
+
+    #[test]
+    fn a_run_that_somebody_else_planted_is_not_yours() {
+        if !getuid().is_root() {
+            println!("skipped: only root can give files away");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mine = run(folder.path(), "a", "20260101-000000-0001", 1, Some("12"));
+        // Its files say that it is this user's, the newest, and of a job of theirs.
+        let planted = run(folder.path(), "a", "20990101-000000-0001", u64::MAX, Some("12"));
+        let give = |path: &Path| nix::unistd::chown(path, Some(4_000_001.into()), None).unwrap();
+        give(&planted.dir);
+        give(&planted.dir.join("run.json"));
+        let runs = Runs::of(Some(folder.path())).unwrap();
+        for word in [None, Some("last"), Some("a"), Some("12")] {
+            assert_eq!(runs.find(word, &no_slurm()).unwrap(), mine, "{word:?}");
+        }
+        // By its path it can be looked at, and nothing more.
+        let word = planted.dir.display().to_string();
+        let seen = runs.find(Some(&word), &no_slurm()).unwrap();
+        let error = seen.check_own().unwrap_err().to_string();
+        assert!(error.ends_with("is a run of the user with id 4000001; only they can do that"));
+        // Nor are files that were put into a directory of theirs.
+        nix::unistd::chown(&planted.dir, Some(getuid()), None).unwrap();
+        assert!(runs.find(Some(&word), &no_slurm()).is_err());
+        assert_eq!(runs.all().unwrap(), [mine]);
+    }
+
+    #[test]
+    fn links_to_runs_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mine = run(folder.path(), "a", "20260101-000000-0001", 1, None);
+        std::os::unix::fs::symlink(&mine.dir, folder.path().join("a-20990101-000000-0001"))
+            .unwrap();
+        let runs = Runs::of(Some(folder.path())).unwrap();
+        assert_eq!(runs.all().unwrap(), [mine]);
+        let link = folder.path().join("a-20990101-000000-0001").display().to_string();
+        let error = format!("{:#}", runs.find(Some(&link), &no_slurm()).unwrap_err());
+        assert!(error.contains("is a symbolic link"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What Slurm says of a run's job.
 
-use shardrun_slurm::{JobInfo, Slurm, SlurmError};
+use shardrun_slurm::{JobId, JobInfo, Listed, Slurm, SlurmError};
 
 use super::Run;
 
@@ -15,12 +15,17 @@ pub(crate) enum JobSays {
     Forgotten,
     /// Slurm can't be asked, and why.
     Silent(String),
+    /// It is a job of another cluster than this machine's, `here`, which has others of the same number.
+    Elsewhere { cluster: String, here: String },
 }
 
 impl JobSays {
     /// Asks for the job of one run.
     pub(crate) fn of(run: &Run, slurm: &Slurm) -> Self {
         let Some(job) = run.job() else { return Self::NoJob };
+        if let Some(elsewhere) = Self::elsewhere(run, &job, slurm) {
+            return elsewhere;
+        }
         match slurm.show(&job) {
             Ok(info) => Self::Info(Box::new(info)),
             Err(SlurmError::UnknownJob { .. }) => Self::Forgotten,
@@ -36,24 +41,38 @@ impl JobSays {
         let known = slurm.list(user).map_err(|error| error.to_string());
         let says = |run: &Run| {
             let Some(job) = run.job() else { return Self::NoJob };
+            if let Some(elsewhere) = Self::elsewhere(run, &job, slurm) {
+                return elsewhere;
+            }
             let same = |info: &&JobInfo| {
                 info.job.number() == job.number() && info.job.array_task() == job.array_task()
             };
             match &known {
-                Ok(infos) => {
-                    let info = infos.iter().find(same);
-                    info.map_or(Self::Forgotten, |info| Self::Info(Box::new(info.clone())))
-                }
+                // The list is of this machine's cluster.
+                _ if job.cluster().is_some() => Self::of(run, slurm),
+                Ok(Listed { jobs, unread }) => match jobs.iter().find(same) {
+                    Some(info) => Self::Info(Box::new(info.clone())),
+                    None if unread.is_empty() => Self::Forgotten,
+                    // It may be among those.
+                    None => Self::of(run, slurm),
+                },
                 Err(why) => Self::Silent(why.clone()),
             }
         };
         runs.iter().map(says).collect()
     }
 
+    /// Of a run whose job is another cluster's. One that names its cluster is asked for there.
+    fn elsewhere(run: &Run, job: &JobId, slurm: &Slurm) -> Option<Self> {
+        let cluster = run.record.cluster.as_ref().filter(|_| job.cluster().is_none())?;
+        let here = slurm.cluster_name().ok().filter(|here| here != cluster)?;
+        Some(Self::Elsewhere { cluster: cluster.clone(), here })
+    }
+
     pub(crate) fn info(&self) -> Option<&JobInfo> {
         match self {
             Self::Info(info) => Some(info),
-            Self::NoJob | Self::Forgotten | Self::Silent(_) => None,
+            Self::NoJob | Self::Forgotten | Self::Silent(_) | Self::Elsewhere { .. } => None,
         }
     }
 
@@ -62,7 +81,7 @@ impl JobSays {
         match self {
             Self::Info(info) => info.state.is_final(),
             Self::Forgotten => true,
-            Self::NoJob | Self::Silent(_) => false,
+            Self::NoJob | Self::Silent(_) | Self::Elsewhere { .. } => false,
         }
     }
 }

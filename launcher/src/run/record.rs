@@ -31,6 +31,10 @@ pub(crate) struct RunRecord {
     /// How many jobs have followed the first.
     #[serde(default)]
     pub(crate) successors: u32,
+    /// The Slurm cluster of that job, if anyone said so: others that share the home have jobs of the same
+    /// numbers.
+    #[serde(default)]
+    pub(crate) cluster: Option<String>,
 }
 
 impl RunRecord {
@@ -46,7 +50,13 @@ impl RunRecord {
             job,
             sbatch_args: Vec::new(),
             successors: 0,
+            cluster: None,
         }
+    }
+
+    /// The same, its job being one of this cluster.
+    pub(crate) fn on_cluster(self, cluster: Option<String>) -> Self {
+        Self { cluster, ..self }
     }
 
     const FILE: &str = "run.json";
@@ -100,6 +110,7 @@ mod tests {
             job: None,
             sbatch_args: vec!["-p".into(), "gpu".into()],
             successors: 0,
+            cluster: None,
         };
         record.write(folder.path()).unwrap();
         let hand_to = |job: &str| {

@@ -1,5 +1,6 @@
 //! A run with all that can be seen of it from here.
 
+use anyhow::bail;
 use shardrun_slurm::{Phase, Slurm};
 
 use super::find::Run;
@@ -14,6 +15,8 @@ use crate::{nodes, programs};
 pub(crate) struct Seen {
     pub(crate) run: Run,
     pub(crate) state: Option<RunState>,
+    /// Why what it wrote of itself can't be read, if there is something and it can't.
+    pub(crate) unreadable: Option<String>,
     pub(crate) job: JobSays,
     pub(crate) supervisor: Supervisor,
     pub(crate) standing: Standing,
@@ -28,15 +31,50 @@ impl Seen {
 
     /// Looks at a run whose job was asked for.
     pub(crate) fn with_job(run: Run, job: JobSays) -> anyhow::Result<Self> {
-        let state = RunState::read(&run.dir)?;
-        let supervisor = supervisor(&run, state.as_ref())?;
+        let (state, unreadable) = match RunState::read(&run.dir) {
+            Ok(state) => (state, None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        let supervisor = match &job {
+            // Names of nodes, too, may be the same there.
+            JobSays::Elsewhere { .. } => Supervisor::Elsewhere,
+            _ => supervisor(&run, state.as_ref())?,
+        };
         let standing = Standing::of(run.is_submitted(), state.as_ref(), &job, supervisor);
-        Ok(Self { run, state, job, supervisor, standing })
+        let standing = match standing {
+            // What has written something did start.
+            Standing::NeverStarted if unreadable.is_some() && job.is_over() => Standing::Killed,
+            Standing::NeverStarted if unreadable.is_some() => Standing::Unknown,
+            standing => standing,
+        };
+        Ok(Self { run, state, unreadable, job, supervisor, standing })
+    }
+
+    /// # Errors
+    /// If its job is another cluster's, and so nothing that can be ended from here.
+    pub(crate) fn check_here(&self) -> anyhow::Result<()> {
+        match (&self.job, self.note()) {
+            (JobSays::Elsewhere { .. }, Some(note)) => bail!("{}: {note}", self.run.label()),
+            _ => Ok(()),
+        }
     }
 
     /// What must be said so that its standing isn't misread.
     pub(crate) fn note(&self) -> Option<String> {
         let job = || self.run.record.job.as_deref().unwrap_or("?");
+        if let JobSays::Elsewhere { cluster, here } = &self.job {
+            return Some(format!(
+                "its job {} is one of the cluster {cluster}, and this machine's is {here}: ask on a \
+                 machine of {cluster}",
+                job()
+            ));
+        }
+        if let Some(why) = &self.unreadable {
+            return Some(match self.standing.is_over() {
+                true => format!("{why}; its job {} is over", job()),
+                false => format!("how it is doing can't be told: {why}"),
+            });
+        }
         match (self.standing, &self.job, &self.state) {
             (Standing::Killed, _, Some(state)) => Some(format!(
                 "it was {} when its supervisor, process {} on {}, ended without a word: it was killed, or \

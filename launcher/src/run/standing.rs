@@ -85,6 +85,7 @@ impl Standing {
             // The supervisor can't outlive the allocation that it was started in by more than moments.
             job if job.is_over() && supervisor != Supervisor::Runs => over(state),
             JobSays::Silent(_) if submitted && state.is_none() => Self::Unknown,
+            JobSays::Elsewhere { .. } if state.is_none() => Self::Unknown,
             _ => of_supervisor(state, supervisor),
         }
     }
@@ -209,6 +210,18 @@ mod tests {
         }
         assert_eq!(of(RunStage::Serving, "1", "RUNNING"), Standing::Serving);
         assert_eq!(of(RunStage::Ended, "1", "RUNNING"), Standing::Ending);
+    }
+
+    #[test]
+    fn nobody_here_knows_of_a_job_of_another_cluster() {
+        let job = JobSays::Elsewhere { cluster: "west".into(), here: "east".into() };
+        let (serving, ended) = (state(RunStage::Serving, 0), state(RunStage::Ended, 0));
+        let of = |submitted, state| Standing::of(submitted, state, &job, Supervisor::Elsewhere);
+        for submitted in [true, false] {
+            assert_eq!(of(submitted, None), Standing::Unknown);
+            assert_eq!(of(submitted, Some(&serving)), Standing::Unknown);
+            assert_eq!(of(submitted, Some(&ended)), Standing::Ended);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod comm_spawn;
 mod container;
 mod mpirun;
+mod network;
 mod srun;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use shardrun_config::{Deployment, InstanceLayout, Layout, Mode, RankPlace, RunDi
 use shardrun_wire::Address;
 
 use crate::programs;
-use comm_spawn::Reach;
+use comm_spawn::{CommSpawn, Reach};
 pub(crate) use container::check_container;
 pub(crate) use mpirun::shell_line;
 
@@ -133,6 +134,8 @@ impl Starter {
         };
         let worker = self.worker(instance, attempt, placement);
         let launch = &deployment.launch;
+        let network = launch.interface.as_deref().map(network::of);
+        let network = network.as_deref();
         let folder = config.parent().context("the deployment is in no folder")?;
         let own = self.kind != Kind::Srun;
         let scratch = own.then(|| folder.join(format!("mpi.{instance}.{attempt}")));
@@ -149,7 +152,7 @@ impl Starter {
                 let Self { program, slots, uid, .. } = self;
                 let (slots, uid, worker) = (*slots, *uid, &worker);
                 command.argv =
-                    mpirun::Mpirun { program, layout, slots, uid, launch, worker }.argv();
+                    mpirun::Mpirun { program, layout, slots, network, uid, launch, worker }.argv();
                 command.set.extend(self.in_job(layout));
             }
             Kind::Srun => {
@@ -169,10 +172,20 @@ impl Starter {
                     (None, Some(_)) => Reach::Job,
                     (None, None) => Reach::Hosts,
                 };
-                let (program, scratch) = (&self.program, scratch.as_deref());
-                command.argv = comm_spawn::argv(program, layout, reach, launch, scratch, &worker);
+                let spawn = CommSpawn {
+                    program: &self.program,
+                    layout,
+                    reach,
+                    launch,
+                    network,
+                    // That of ranks which mpirun or srun starts.
+                    wdir: &std::env::current_dir().context("this process is in no folder")?,
+                    scratch: scratch.as_deref(),
+                    worker: &worker,
+                };
+                command.argv = spawn.argv();
                 command.unset.extend(comm_spawn::OF_A_STEP);
-                command.set.extend(comm_spawn::variables(self.uid, reach));
+                command.set.extend(spawn.variables(self.uid));
                 command.set.extend(self.in_job(layout));
             }
         }

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use shardrun_config::{InstanceLayout, Launch};
 
+/// Open MPI's parameters of what ranks, and what its daemons, say to each other.
+pub(super) const TRANSPORTS: [&str; 2] = ["btl_tcp_if_include", "oob_tcp_if_include"];
+
 /// What the command is made of.
 #[derive(Debug)]
 pub(crate) struct Mpirun<'a> {
@@ -15,6 +18,8 @@ pub(crate) struct Mpirun<'a> {
     /// Ranks that mpirun would start on this node without being told to oversubscribe; `None` if they
     /// go to nodes that are named, each with its number of ranks.
     pub(crate) slots: Option<usize>,
+    /// The network between nodes, as Open MPI names it, if one is to be taken.
+    pub(crate) network: Option<&'a str>,
     /// The user; mpirun wants root to say so.
     pub(crate) uid: u32,
     /// What the deployment says about it.
@@ -40,9 +45,9 @@ impl Mpirun<'_> {
                 add(&["--host", &hosts.join(","), "--map-by", "slot"]);
             }
         }
-        if let Some(interface) = self.launch.interface.as_ref().filter(|_| self.slots.is_none()) {
-            for transport in ["btl_tcp_if_include", "oob_tcp_if_include"] {
-                add(&["--mca", transport, interface]);
+        if let Some(network) = self.network.filter(|_| self.slots.is_none()) {
+            for transport in TRANSPORTS {
+                add(&["--mca", transport, network]);
             }
         }
         if self.uid == 0 {
@@ -93,6 +98,7 @@ mod tests {
             program: Path::new("mpirun"),
             layout: &layout.instances[0],
             slots,
+            network: deployment.launch.interface.as_deref(),
             uid,
             launch: &deployment.launch,
             worker: &["/opt/shardrun-worker".into(), "--config".into(), "/my runs/d.toml".into()],

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+pub(super) use shardrun_slurm::signal_name;
 use shardrun_wire::lifeline::Hello;
 
 /// Lines of a log that are shown.
@@ -122,9 +122,10 @@ impl Outcome {
             }
             Cause::Unasked => ("its ranks ended, though nobody had told them to".to_owned(), true),
             Cause::NotReady { after, heard, loaded } => {
+                let said = if notices.is_empty() { "" } else { "\n" };
                 let text = format!(
                     "it did not serve within {after:?} (launch.ready_timeout_ms): {heard} ranks were \
-                     heard of, {loaded} had loaded"
+                     heard of, {loaded} had loaded{said}{notices}"
                 );
                 (text, false)
             }
@@ -175,11 +176,6 @@ fn own_end(starter: ExitStatus) -> String {
         (None, Some(code)) => format!("exited with code {code}"),
         (None, None) => "ended".to_owned(),
     }
-}
-
-/// SIGTERM for 15.
-pub(super) fn signal_name(number: i32) -> String {
-    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |s| s.to_string())
 }
 
 /// The end of a log of this machine, with where it is.

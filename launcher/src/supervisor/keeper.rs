@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use super::fleet::{Event, Fleet, Gone, InstanceState, JobEnd, Lost, Next, Order}
 use super::instance::Action;
 use super::output::StarterOutput;
 use super::probe;
+use crate::logs::attempt_line;
 use crate::starter::{StartCommand, Starter};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -271,12 +272,17 @@ impl Keeper {
             std::fs::write(&path, text)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let log_file = OpenOptions::new()
+        let mut log_file = OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
+        let earlier = log_file.metadata().is_ok_and(|meta| meta.len() > 0);
+        for &(instance, attempt) in instances.iter().filter(|_| earlier) {
+            // A full disk is no reason not to start.
+            let _ = log_file.write_all(attempt_line(instance, attempt).as_bytes());
+        }
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {}", PathBuf::from(program).display()))?;

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &CancelArgs, out: &mut dyn Write) -> anyhow::Result<()> 
     let run = Runs::of(args.run.folder.dir.as_deref())?.find(args.run.run.as_deref(), &slurm)?;
     run.check_own()?;
     let seen = Seen::look(run, &slurm)?;
+    seen.check_here()?;
     let label = seen.run.label();
     let way = Way::of(&seen)?;
     let done = match (&way, args.dry_run) {
@@ -92,7 +93,7 @@ impl Way {
             (_, Some(state)) => {
                 bail!("the supervisor of {} is on {}: run this there", seen.run.label(), state.host)
             }
-            (_, None) => Ok(Self::Over),
+            (_, None) => bail!("{}: {}", seen.run.label(), seen.note().unwrap_or_default()),
         }
     }
 }
@@ -115,6 +116,7 @@ fn end_job(run: &Run, job: &JobId, slurm: &Slurm, wait: Duration) -> anyhow::Res
                     info.nodes.as_deref().map_or(String::new(), |nodes| format!(" on {nodes}"))
                 ),
                 JobSays::Silent(why) => why.clone(),
+                JobSays::Elsewhere { cluster, .. } => format!("it is one of the cluster {cluster}"),
                 JobSays::NoJob | JobSays::Forgotten => "it is gone".to_owned(),
             };
             bail!("job {job} was cancelled, and after {} s {state}", wait.as_secs());
@@ -163,7 +165,7 @@ fn gone(seen: &Seen, within: Duration) -> anyhow::Result<bool> {
     let until = Instant::now() + within;
     loop {
         let now = Seen::with_job(seen.run.clone(), JobSays::NoJob)?;
-        if now.supervisor != Supervisor::Runs {
+        if now.unreadable.is_none() && now.supervisor != Supervisor::Runs {
             return Ok(true);
         }
         if Instant::now() >= until {

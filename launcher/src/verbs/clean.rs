@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
@@ -32,10 +32,10 @@ pub(crate) fn run(args: &CleanArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         done.removed.push(remove(&seen.run, args.dry_run)?);
     } else {
         let oldest = args.older_than.map(|days| now_unix_s().saturating_sub(days * 86_400));
-        let runs = runs.all()?;
+        let all = runs.all()?;
         let user = nix::unistd::getuid().to_string();
-        let says = JobSays::of_all(&runs, &user, &slurm);
-        for (run, says) in runs.into_iter().zip(says) {
+        let says = JobSays::of_all(&all, &user, &slurm);
+        for (run, says) in all.into_iter().zip(says) {
             let label = run.label();
             let seen = Seen::with_job(run, says)?;
             let ended = seen.since().unwrap_or(seen.run.record.created);
@@ -44,13 +44,17 @@ pub(crate) fn run(args: &CleanArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             }
             match in_doubt(&seen).map_or_else(|| keep(&seen), |why| Ok(Some(why)))? {
                 Some(why) => done.kept.push(Kept { run: label, why }),
-                None => done.removed.push(remove(&seen.run, args.dry_run)?),
+                None => match remove(&seen.run, args.dry_run) {
+                    Ok(removed) => done.removed.push(removed),
+                    // The others can go all the same.
+                    Err(error) => done.kept.push(Kept { run: label, why: format!("{error:#}") }),
+                },
             }
         }
     }
     match args.json {
         true => print_json(out, &done)?,
-        false => done.print(out)?,
+        false => done.print(runs.folder(), out)?,
     }
     Ok(())
 }
@@ -92,6 +96,14 @@ fn in_doubt(seen: &Seen) -> Option<String> {
 
 /// Why a run must stay: it may live.
 fn keep(seen: &Seen) -> anyhow::Result<Option<String>> {
+    if let JobSays::Elsewhere { .. } = seen.job {
+        return Ok(seen.note());
+    }
+    if seen.unreadable.is_some() && !seen.standing.is_over() && !seen.run.is_submitted() {
+        let note = seen.note().unwrap_or_default();
+        let dir = seen.run.dir.display();
+        return Ok(Some(format!("{note}; if nothing of it runs, remove {dir} yourself")));
+    }
     if !seen.standing.is_over() {
         let clause = seen.standing.clause();
         return Ok(Some(match seen.note() {
@@ -117,7 +129,7 @@ fn remove(run: &Run, dry_run: bool) -> anyhow::Result<Removed> {
     // Only what nobody holds: a prefix that the deployment chose may be that of another run, too.
     let prefix = &run.record.shm_prefix;
     let shared_memory = match dry_run {
-        true => named(prefix),
+        true => shardrun_shm::abandoned(prefix)?,
         false => shardrun_shm::sweep(prefix)?,
     };
     let left = outside(run);
@@ -126,16 +138,6 @@ fn remove(run: &Run, dry_run: bool) -> anyhow::Result<Removed> {
             .with_context(|| format!("cannot remove {}", run.dir.display()))?;
     }
     Ok(Removed { run: run.label(), run_dir: run.dir.clone(), shared_memory, left })
-}
-
-/// Names in shared memory that begin so.
-fn named(prefix: &str) -> Vec<String> {
-    let entries = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<_> =
-        names.filter(|name| !prefix.is_empty() && name.starts_with(prefix)).collect();
-    names.sort();
-    names
 }
 
 /// Where the deployment has files of the run outside its directory.
@@ -148,7 +150,7 @@ fn outside(run: &Run) -> Vec<PathBuf> {
 }
 
 impl Cleaned {
-    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+    fn print(&self, folder: &Path, out: &mut dyn Write) -> std::io::Result<()> {
         let verb = if self.dry_run { "would remove" } else { "removed" };
         for Removed { run_dir, shared_memory, left, .. } in &self.removed {
             writeln!(out, "{verb} {}", run_dir.display())?;
@@ -163,7 +165,7 @@ impl Cleaned {
             writeln!(out, "kept {run}: {why}")?;
         }
         if self.removed.is_empty() && self.kept.is_empty() {
-            writeln!(out, "nothing to remove")?;
+            writeln!(out, "nothing to remove in {}", folder.display())?;
         }
         Ok(())
     }
@@ -175,9 +177,11 @@ mod tests {
     use clap::Parser as _;
     use nix::unistd::getuid;
     use shardrun_config::RunDir;
+    use shardrun_slurm::{JobId, JobInfo, JobState};
 
     use super::*;
     use crate::cli::{Cli, Verb};
+    use crate::nodes;
     use crate::run::{Ended, RunRecord, RunStage, StateFile};
 
     /// A run that this process, which is no `shardrun`, says it supervises.
@@ -251,5 +255,63 @@ mod tests {
         assert!(said.contains("only on another-node can be seen"), "{said}");
         assert!(said.contains("logs, where the deployment put it"), "{said}");
         assert!(!ended.dir.exists() && elsewhere.dir.exists() && new.dir.exists());
+    }
+
+    #[test]
+    fn a_dry_run_names_what_a_real_one_removes() {
+        use shardrun_shm::Segment;
+
+        let folder = tempfile::tempdir().unwrap();
+        let run = made(folder.path());
+        let prefix = run.record.shm_prefix.clone();
+        let held = Segment::create(&format!("{prefix}0_held"), 64).unwrap();
+        let dead = format!("{prefix}0_mpi");
+        std::fs::create_dir(format!("/dev/shm/{dead}")).unwrap();
+
+        let would = remove(&run, true).unwrap().shared_memory;
+        assert_eq!(would, [dead]);
+        assert_eq!(remove(&run, false).unwrap().shared_memory, would);
+        drop(held);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_breaks_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = made(folder.path());
+        std::fs::write(broken.dir.join("state.json"), "").unwrap();
+        let ended = made(folder.path());
+        let mut file = StateFile::begin(&ended.dir, "another-node".into(), None, 0).unwrap();
+        file.update(|state| state.ended = Some(Ended { code: 0, message: None }));
+        let said = cleaned(folder.path(), false);
+        assert!(said.contains(&format!("removed {}", ended.dir.display())), "{said}");
+        assert!(said.contains("state.json is not what shardrun writes there"), "{said}");
+        assert!(broken.dir.exists());
+
+        // Once its job is over, it is over, too.
+        let job = JobInfo::new(JobId::new(9), JobState::Failed);
+        std::fs::write(broken.dir.join(crate::job::SCRIPT), "").unwrap();
+        let record = RunRecord { job: Some("9".into()), ..broken.record.clone() };
+        let run = Run { record, ..broken };
+        let seen = Seen::with_job(run.clone(), JobSays::Info(Box::new(job))).unwrap();
+        assert_eq!((seen.standing, keep(&seen).unwrap()), (Standing::Killed, None));
+        let seen = Seen::with_job(run, JobSays::Silent("no answer".into())).unwrap();
+        assert_eq!(seen.standing, Standing::Unknown);
+        assert!(keep(&seen).unwrap().is_some());
+    }
+
+    #[test]
+    fn runs_of_another_cluster_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = made(folder.path());
+        let mut file = StateFile::begin(&run.dir, nodes::host().unwrap(), None, 0).unwrap();
+        file.update(|state| state.ended = Some(Ended { code: 0, message: None }));
+        let record = RunRecord { job: Some("9".into()), ..run.record.clone() };
+        let run = Run { record, ..run };
+        let elsewhere = JobSays::Elsewhere { cluster: "west".into(), here: "east".into() };
+        let seen = Seen::with_job(run, elsewhere).unwrap();
+        let why = keep(&seen).unwrap().unwrap();
+        let note = "its job 9 is one of the cluster west, and this machine's is east: ask on a machine of west";
+        assert_eq!(why, note);
+        assert!(seen.check_here().unwrap_err().to_string().ends_with(note));
     }
 }

@@ -1,11 +1,13 @@
 //! `shardrun config check` and `shardrun config show`.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use serde_json::json;
 use shardrun_config::keys::Fallback;
-use shardrun_config::{Loaded, Setting, Value};
+use shardrun_config::{Loaded, Model, Setting, Value};
 
+use super::print_json;
 use crate::cli::{CheckArgs, ConfigArgs, ConfigVerb, ShowArgs};
 
 pub(crate) fn run(args: &ConfigArgs, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -18,6 +20,25 @@ pub(crate) fn run(args: &ConfigArgs, out: &mut dyn Write) -> anyhow::Result<()> 
 fn check(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let loaded = args.deployment.load()?;
     let deployment = &loaded.deployment;
+    if args.json {
+        let model = |model: &Model| {
+            json!({
+                "name": model.name,
+                "source": model.source.to_string(),
+                "instances": model.instances,
+            })
+        };
+        let server = &deployment.server;
+        let value = json!({
+            "file": args.deployment.file,
+            "name": deployment.name,
+            "models": deployment.models.iter().map(model).collect::<Vec<_>>(),
+            "ranks": deployment.ranks(),
+            "http": SocketAddr::new(server.host, server.http_port),
+            "metrics": SocketAddr::new(server.host, server.metrics_port),
+        });
+        return Ok(print_json(out, &value)?);
+    }
     writeln!(out, "{}: ok", args.deployment.file.display())?;
     for model in &deployment.models {
         let instances = match model.instances {
@@ -31,7 +52,7 @@ fn check(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         out,
         "  {ranks} rank{}, API on {}, metrics on port {}",
         if ranks == 1 { "" } else { "s" },
-        std::net::SocketAddr::new(server.host, server.http_port),
+        SocketAddr::new(server.host, server.http_port),
         server.metrics_port,
     )?;
     Ok(())
@@ -82,9 +103,7 @@ fn as_json(loaded: &Loaded, out: &mut dyn Write) -> anyhow::Result<()> {
             })
         })
         .collect();
-    serde_json::to_writer_pretty(&mut *out, &values).map_err(std::io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
+    Ok(print_json(out, &values)?)
 }
 
 #[cfg(test)]
@@ -108,12 +127,17 @@ mod tests {
 
     #[test]
     fn check_says_ok_and_what_the_file_is() {
-        let check = |deployment| ConfigVerb::Check(CheckArgs { deployment });
+        let check = |deployment| ConfigVerb::Check(CheckArgs { deployment, json: false });
         assert_eq!(
             printed(FILE, check).unwrap(),
             "x.toml: ok\n  demo: /m.gguf\n  4 ranks, API on 127.0.0.1:8000, metrics on port 8002\n"
         );
         assert!(printed("name = \"demo\"", check).is_err());
+        let check = |deployment| ConfigVerb::Check(CheckArgs { deployment, json: true });
+        let json: serde_json::Value = serde_json::from_str(&printed(FILE, check).unwrap()).unwrap();
+        assert_eq!((&json["ranks"], &json["http"]), (&json!(4), &json!("127.0.0.1:8000")));
+        let model = json!([{ "name": "demo", "source": "/m.gguf", "instances": 1 }]);
+        assert_eq!(json["models"], model);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use shardrun_config::Deployment;
+use shardrun_slurm::directive_name;
 
 use super::print_json;
 use super::render::this_program;
@@ -105,7 +106,7 @@ fn step_options(deployment: Option<&Deployment>) -> Vec<String> {
         ("gres", &slurm.gres),
     ];
     let skipped =
-        |name: &str| slurm.skip_directives.iter().any(|skip| skip.trim_start_matches('-') == name);
+        |name: &str| slurm.skip_directives.iter().any(|skip| directive_name(skip) == name);
     for (name, text) in texts {
         if let Some(text) = text.as_ref().filter(|_| !skipped(name)) {
             options.push(format!("--{name}={text}"));
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn a_step_goes_where_the_job_would() {
         let text = "name = \"d\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\nslurm.partition = \"gpu\"\n\
-                    slurm.account = \"lab\"\nslurm.gpus_per_node = 2\nslurm.skip_directives = [\"account\"]\n";
+                    slurm.account = \"lab\"\nslurm.gpus_per_node = 2\nslurm.skip_directives = [\"--account=lab\"]\n";
         let deployment = Deployment::from_resolved_toml(text).unwrap();
         let options = step_options(Some(&deployment)).join(" ");
         assert!(options.ends_with("--job-name=shardrun-doctor --partition=gpu --gpus-per-node=2"));

@@ -26,6 +26,7 @@ pub(crate) fn run(args: &DrainArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let run = Runs::of(args.run.folder.dir.as_deref())?.find(args.run.run.as_deref(), &slurm)?;
     run.check_own()?;
     let seen = Seen::look(run, &slurm)?;
+    seen.check_here()?;
     let label = seen.run.label();
     match seen.standing {
         Standing::Waiting => {
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &DrainArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         _ => {}
     }
     let way = way(&seen)?;
+    let timeout = RunDir::open(&seen.run.dir)?.deployment.supervision.drain_timeout;
     if !args.dry_run {
         match &way {
             Way::Process(pid) => kill(Pid::from_raw(*pid), Signal::SIGTERM)?,
@@ -45,7 +47,6 @@ pub(crate) fn run(args: &DrainArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         Way::Process(pid) => format!("SIGTERM to its supervisor, process {pid}"),
         Way::Job(job) => format!("scancel --batch --signal=TERM {job}"),
     };
-    let timeout = RunDir::open(&seen.run.dir)?.deployment.supervision.drain_timeout;
     if args.run.json {
         let value = json!({
             "run": seen.run.record.id,
@@ -72,12 +73,12 @@ fn way(seen: &Seen) -> anyhow::Result<Way> {
     if let (Supervisor::Runs, Some(state)) = (seen.supervisor, state) {
         return Ok(Way::Process(i32::try_from(state.pid)?));
     }
-    match seen.run.job().filter(|_| seen.run.is_submitted()) {
-        Some(job) => Ok(Way::Job(job)),
-        None => bail!(
-            "the supervisor of {} is on {}: run this there",
-            seen.run.label(),
-            state.map_or("another machine", |state| &state.host)
-        ),
+    let label = seen.run.label();
+    match (seen.run.job().filter(|_| seen.run.is_submitted()), state) {
+        (Some(job), _) => Ok(Way::Job(job)),
+        (None, Some(state)) => {
+            bail!("the supervisor of {label} is on {}: run this there", state.host)
+        }
+        (None, None) => bail!("{label}: {}", seen.note().unwrap_or_default()),
     }
 }

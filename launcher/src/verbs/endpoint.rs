@@ -43,12 +43,15 @@ pub(crate) fn run(args: &EndpointArgs, out: &mut dyn Write) -> anyhow::Result<()
             );
         }
         std::thread::sleep(LOOK);
-        let changed = RunState::read(&seen.run.dir)? != seen.state;
+        let changed = RunState::read(&seen.run.dir).ok().flatten() != seen.state;
         if changed || asked.elapsed() >= ASK {
             asked = Instant::now();
             seen = Seen::look(seen.run, &slurm)?;
         }
     };
+    if let Some(note) = seen.note() {
+        eprintln!("{}: {note}", seen.run.label());
+    }
     let reach = Reach::of(&endpoint, &nodes::host()?)?;
     match args.run.json {
         true => print_json(out, &reach)?,

@@ -11,7 +11,8 @@ use crate::clock::since;
 use crate::run::{JobSays, Runs, Seen};
 
 pub(crate) fn run(args: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut runs = Runs::of(args.folder.dir.as_deref())?.all()?;
+    let folder = Runs::of(args.folder.dir.as_deref())?;
+    let mut runs = folder.all()?;
     let total = runs.len();
     if !args.all {
         runs.truncate(args.limit);
@@ -29,7 +30,8 @@ pub(crate) fn run(args: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         return Ok(print_json(out, &seen.iter().map(as_json).collect::<Vec<_>>())?);
     }
     if seen.is_empty() {
-        eprintln!("no runs");
+        let folder = folder.folder().display();
+        eprintln!("you have no runs in {folder}; --dir names another folder (run.dir)");
         return Ok(());
     }
     let mut rows = vec![["name", "run", "job", "is", "age", "where"].map(str::to_owned)];
@@ -38,6 +40,9 @@ pub(crate) fn run(args: &ListArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     out.flush()?;
     if total > seen.len() {
         eprintln!("{} more: --all shows them", total - seen.len());
+    }
+    for seen in seen.iter().filter(|seen| seen.unreadable.is_some()) {
+        eprintln!("{}: {}", seen.run.label(), seen.note().unwrap_or_default());
     }
     if let Some(why) = silent {
         eprintln!("Slurm can't be asked about jobs: {why}");
@@ -58,9 +63,18 @@ fn row(seen: &Seen) -> [String; 6] {
     [
         record.name.clone(),
         record.id.clone(),
-        record.job.clone().unwrap_or_default(),
+        job(seen),
         seen.standing.as_str().to_owned(),
         since(record.created),
         place,
     ]
+}
+
+/// A job, of another cluster as Slurm writes that: `12;west`.
+fn job(seen: &Seen) -> String {
+    let job = seen.run.record.job.clone().unwrap_or_default();
+    match &seen.job {
+        JobSays::Elsewhere { cluster, .. } => format!("{job};{cluster}"),
+        _ => job,
+    }
 }

@@ -91,7 +91,7 @@ impl Watched {
         if self.seen.standing.is_over() {
             return Ok(true);
         }
-        let state = RunState::read(&self.seen.run.dir)?;
+        let state = RunState::read(&self.seen.run.dir).ok().flatten();
         let ended = state.as_ref().is_some_and(|state| state.ended.is_some());
         let pause = if ended { ASK_ENDED } else { ASK };
         // A process is asked about more cheaply than a job.

@@ -63,7 +63,9 @@ fn new_run(deployment: &Deployment, in_job: Option<&InJob>) -> anyhow::Result<Ru
     let files = fetch::resolve_models(deployment, progress::on_stderr().as_mut())?;
     let uid = getuid().as_raw();
     let run = RunDir::create(deployment, &files, uid)?;
-    let record = RunRecord::of(&run, uid, in_job.map(|job| job.id().to_string()));
+    let cluster = in_job.and_then(|job| job.allocation().cluster.clone());
+    let job = in_job.map(|job| job.id().to_string());
+    let record = RunRecord::of(&run, uid, job).on_cluster(cluster);
     record.write(&run.path)?;
     Ok(run)
 }

@@ -38,6 +38,7 @@ pub(super) fn as_json(seen: &Seen) -> Value {
         "since_unix_s": seen.since(),
         "note": seen.note(),
         "job": record.job,
+        "cluster": record.cluster,
         "slurm": seen.job.info(),
         "time_left_s": seen.job.info().and_then(time_left),
         "host": state.map(|state| &state.host),

@@ -79,7 +79,10 @@ fn submit(
     check_memory(deployment, demand)?;
     let uid = getuid().as_raw();
     let run = RunDir::create(deployment, &files, uid)?;
-    let path = write(&run, uid, &args.sbatch).map_err(|error| forget(&run, error))?;
+    // Where it can't be told, there is one cluster.
+    let record = RunRecord::of(&run, uid, None).on_cluster(slurm.cluster_name().ok());
+    let record = RunRecord { sbatch_args: args.sbatch.clone(), ..record };
+    let path = write(&run, &record).map_err(|error| forget(&run, error))?;
     let submitted =
         slurm.submit(&path, &args.sbatch).map_err(|error| match error.is_in_doubt() {
             true => in_doubt(&run, error),
@@ -96,9 +99,8 @@ fn submit(
 }
 
 /// Leaves the script and the record in the run's directory.
-fn write(run: &RunDir, uid: u32, sbatch_args: &[String]) -> anyhow::Result<PathBuf> {
-    let record = RunRecord::of(run, uid, None);
-    RunRecord { sbatch_args: sbatch_args.to_vec(), ..record }.write(&run.path)?;
+fn write(run: &RunDir, record: &RunRecord) -> anyhow::Result<PathBuf> {
+    record.write(&run.path)?;
     let text = script(&run.deployment, &run.path, &this_program()?, named_worker())?.render()?;
     let path = run.path.join(SCRIPT);
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path);

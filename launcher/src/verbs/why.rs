@@ -10,7 +10,7 @@ use super::print_json;
 use super::status::named;
 use crate::cli::WhyArgs;
 use crate::clock::{now_unix_s, since};
-use crate::logs::{Wanted, last_lines, sources};
+use crate::logs::{self, Wanted, last_lines, sources};
 use crate::run::{Runs, Seen, Standing};
 
 /// Lines of each log that are looked at.
@@ -30,7 +30,12 @@ pub(crate) fn run(args: &WhyArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         }
         // Of a job that shardrun knows nothing of, Slurm may know enough.
         (Err(_), Some(job)) if slurm.available() => (of_job(slurm.show(&job)?, &slurm), None),
-        (Err(error), _) => return Err(error),
+        (Err(error), Some(job)) => {
+            return Err(error.context(format!(
+                "there is no Slurm on this machine that could know job {job}, and no run of it here"
+            )));
+        }
+        (Err(error), None) => return Err(error),
     };
     if args.run.json {
         let value = json!({
@@ -58,7 +63,7 @@ pub(crate) fn run(args: &WhyArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 fn of_job(mut info: JobInfo, slurm: &Slurm) -> Verdict {
     let tail = info.stdout.as_deref().map(|path| last_lines(path.as_ref(), TAIL));
     // Somebody else's output can't be read.
-    let log_tail = tail.and_then(Result::ok).unwrap_or_default();
+    let log_tail = last_start(tail.and_then(Result::ok).unwrap_or_default());
     settle(&mut info, slurm);
     let facts = facts(&info, log_tail, slurm);
     shardrun_slurm::why(&info, &facts)
@@ -165,7 +170,7 @@ fn settle(info: &mut JobInfo, slurm: &Slurm) {
 fn facts(info: &JobInfo, log_tail: Vec<String>, slurm: &Slurm) -> Facts {
     let limits = info.state.is_waiting() || info.state == JobState::Timeout;
     let partitions = if limits { slurm.partitions().unwrap_or_default() } else { Vec::new() };
-    Facts { log_tail, processes: Vec::new(), partitions, now_unix_s: Some(now_unix_s()) }
+    Facts { log_tail, partitions, now_unix_s: Some(now_unix_s()) }
 }
 
 /// The ends of a run's logs, its job's first.
@@ -176,5 +181,40 @@ fn log_tail(seen: &Seen) -> Vec<String> {
         .iter()
         .flat_map(|wanted| sources(&seen.run, &run.deployment, seen.job.info(), wanted))
         .collect::<Vec<_>>();
-    logs.iter().flat_map(|log| last_lines(&log.path, TAIL).unwrap_or_default()).collect()
+    logs.iter()
+        .flat_map(|log| last_start(last_lines(&log.path, TAIL).unwrap_or_default()))
+        .collect()
+}
+
+/// What a log has of the last start that it tells of: what an earlier one died of was got over.
+fn last_start(mut lines: Vec<String>) -> Vec<String> {
+    if let Some(at) = lines.iter().rposition(|line| logs::begins_a_start(line)) {
+        lines.drain(..=at);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(lines: &[&str]) -> Vec<String> {
+        last_start(lines.iter().map(|line| (*line).to_owned()).collect())
+    }
+
+    #[test]
+    fn what_an_earlier_start_died_of_is_left_out() {
+        let first = "rank 0 on n1 (pid 7) was killed by signal 9 (SIGKILL)";
+        let last = "rank 1 on n2 (pid 8) exited with code 3";
+        for mark in [
+            "starting 2 ranks of demo; logs are in /runs/demo-1",
+            "starting 1 rank of demo; logs are in /runs/demo-1",
+            "starting it again in 1.0s",
+            "=== instance 0, attempt 1 ===",
+            "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-11-22T19:00:00 DUE TO JOB REQUEUE ***",
+        ] {
+            assert_eq!(kept(&[first, mark, last, first]), [last, first], "{mark}");
+        }
+        assert_eq!(kept(&[first, "starting something else", last]).len(), 3);
+    }
 }

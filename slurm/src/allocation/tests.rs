@@ -28,6 +28,7 @@ fn a_batch_script_sees_its_job() {
     assert_eq!(allocation.gpus, ["0"]);
     assert_eq!((allocation.gpus_on_node, allocation.gpus_per_node), (Some(1), Some(1)));
     assert_eq!((allocation.restart_count, allocation.end_unix_s), (0, None));
+    assert_eq!(allocation.cluster.as_deref(), Some("fake"));
 }
 
 #[test]

@@ -217,10 +217,31 @@ fn all_of_a_users_jobs_come_in_one_call() {
     let recorded = include_str!("../../tests/recorded/squeue.txt");
     let fakes = Fakes::new().writing("squeue", recorded, "", 0);
     let jobs = fakes.slurm().list("ada").unwrap();
-    assert_eq!(jobs.len(), recorded.lines().count());
+    assert_eq!((jobs.jobs.len(), jobs.unread.len()), (recorded.lines().count(), 0));
     assert!(fakes.arguments("squeue").contains("--states=all --user=ada --format=%i|%T|"));
-    let odd = Fakes::new().writing("squeue", "JOBID STATE\n", "", 0);
-    assert!(matches!(odd.slurm().list("ada"), Err(SlurmError::Unreadable { .. })));
+}
+
+#[test]
+fn a_line_that_cannot_be_read_hides_no_other() {
+    let recorded = include_str!("../../tests/recorded/squeue.txt");
+    let odd = format!("1*2|RUNNING|x\n{recorded}");
+    let listed = Fakes::new().writing("squeue", &odd, "", 0).slurm().list("ada").unwrap();
+    assert_eq!(
+        (listed.jobs.len(), &*listed.unread[0]),
+        (recorded.lines().count(), "1*2|RUNNING|x")
+    );
+}
+
+#[test]
+fn the_clusters_name_is_asked_for_once() {
+    let fakes = Fakes::new().writing("scontrol", "ClusterName             = west\n", "", 0);
+    let slurm = fakes.slurm();
+    assert_eq!(slurm.cluster_name().unwrap(), "west");
+    assert_eq!(fakes.arguments("scontrol"), "show config");
+    fs::remove_file(fakes.0.path().join("scontrol")).unwrap();
+    assert_eq!(slurm.clone().cluster_name().unwrap(), "west");
+    let odd = Fakes::new().writing("scontrol", "nothing", "", 0).slurm().cluster_name();
+    assert!(matches!(odd, Err(SlurmError::Unreadable { .. })));
 }
 
 #[test]

@@ -51,6 +51,13 @@ pub(crate) fn job(line: &str) -> Option<JobInfo> {
     })
 }
 
+/// The cluster's name, of `scontrol show config`: a line a key, as in `ClusterName             = west`.
+pub(crate) fn cluster_name(text: &str) -> Option<String> {
+    let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+    let (_, name) = pairs.find(|(key, _)| key.trim() == "ClusterName")?;
+    given(name.trim())
+}
+
 /// `JobId=41 ArrayJobId=38 ArrayTaskId=2` is 38_2. Of a whole array's rest, `ArrayTaskId=2-4%1`, it
 /// is 38.
 fn job_id(ids: &str) -> Option<JobId> {
@@ -186,6 +193,15 @@ mod tests {
         let info = job(recorded::job_line("salloc")).unwrap();
         assert_eq!(info.memory, Some(Memory::PerCpu(50 << 20)));
         assert_eq!(info.tres.unwrap(), "cpu=4,mem=200M,node=2,billing=4,gres/gpu=4");
+    }
+
+    #[test]
+    fn the_cluster_has_a_name() {
+        let text = "Configuration data as of 2026-11-22T19:00:00\nCliFilterPlugins        = (null)\n\
+                    ClusterName             = west-1\nCommunicationParameters = (null)\n";
+        assert_eq!(cluster_name(text).as_deref(), Some("west-1"));
+        assert_eq!(cluster_name("ClusterName = (null)\n"), None);
+        assert_eq!(cluster_name("no ClusterName"), None);
     }
 
     #[test]

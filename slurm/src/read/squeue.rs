@@ -30,8 +30,9 @@ pub(crate) fn job(line: &str) -> Option<JobInfo> {
         qos,
         name,
     ] = fields(line)?;
-    // What is left of an array is one line even where each task has its own: 13_[2-4%1].
-    let job = job.split_once("_[").map_or(job, |(array, _)| array);
+    // What is left of an array is one line even where each task has its own: 13_[2-4%1]. Of a
+    // heterogeneous job each component has a line: 123+0.
+    let job = job.find("_[").or_else(|| job.find('+')).map_or(job, |end| &job[..end]);
     Some(JobInfo {
         name: name.to_owned(),
         user: given(user),
@@ -82,6 +83,23 @@ mod tests {
         let unavailable = of("53").reason.as_deref();
         assert_eq!(unavailable, Some("ReqNodeNotAvail, UnavailableNodes:n3"));
         assert!(of("48_0").state.is_final());
+    }
+
+    #[test]
+    fn arrays_and_heterogeneous_jobs_are_read() {
+        let line = RECORDED.lines().find(|line| line.starts_with("50|")).unwrap();
+        for (form, id) in [
+            ("123+0", "123"),
+            ("123+11", "123"),
+            ("123_4", "123_4"),
+            ("123_[0-3]", "123"),
+            ("123_[2,5-7%1]", "123"),
+            // Of a federation: the number says the cluster, too.
+            ("2147483649", "2147483649"),
+        ] {
+            let info = job(&line.replacen("50", form, 1)).unwrap();
+            assert_eq!((info.job.to_string(), &*info.name), (id.into(), "a|b JobState=FAILED"));
+        }
     }
 
     #[test]

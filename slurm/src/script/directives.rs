@@ -86,23 +86,23 @@ impl Script {
             if !extra.starts_with('-') {
                 return Err(bad("extra_directives", extra, "options of sbatch: --mail-type=END"));
             }
-            lines.extend((!self.skips(name_of(extra))).then(|| extra.clone()));
+            lines.extend((!self.skips(directive_name(extra))).then(|| extra.clone()));
         }
         self.check_skips()?;
         Ok(lines)
     }
 
     fn skips(&self, name: &str) -> bool {
-        self.skip_directives.iter().any(|skipped| name_of(skipped) == name)
+        self.skip_directives.iter().any(|skipped| directive_name(skipped) == name)
     }
 
     /// A mistyped name would leave a refused directive in, unnoticed.
     fn check_skips(&self) -> Result<(), SlurmError> {
         let known = |skipped: &str| {
             let mut extras = self.extra_directives.iter();
-            NAMES.contains(&skipped) || extras.any(|extra| name_of(extra) == skipped)
+            NAMES.contains(&skipped) || extras.any(|extra| directive_name(extra) == skipped)
         };
-        match self.skip_directives.iter().find(|skipped| !known(name_of(skipped))) {
+        match self.skip_directives.iter().find(|skipped| !known(directive_name(skipped))) {
             Some(unknown) => Err(bad("skip_directives", unknown, ALLOWED_TO_SKIP)),
             None => Ok(()),
         }
@@ -110,7 +110,8 @@ impl Script {
 }
 
 /// `mail-type` of `--mail-type=END` and of `mail-type`; `C` of `-C fast`. `no-requeue` is `requeue`'s.
-fn name_of(directive: &str) -> &str {
+#[must_use]
+pub fn directive_name(directive: &str) -> &str {
     let name = directive.trim_start_matches('-');
     let name = name.split(['=', ' ']).next().unwrap_or_default();
     if name == "no-requeue" { "requeue" } else { name }

@@ -10,7 +10,11 @@ use crate::{JobInfo, JobState, Memory};
 pub(super) fn verdict(job: &JobInfo, facts: &Facts) -> Verdict {
     let found = clues(&facts.log_tail);
     let case = Case { job, facts, found: &found };
-    case.out_of_memory().unwrap_or_else(|| case.by_state())
+    match case.ended_by_slurm() {
+        // A step that was short of memory, then or long before, is not what ended the job.
+        true => case.with_memory(case.by_state()),
+        false => case.out_of_memory().unwrap_or_else(|| case.by_state()),
+    }
 }
 
 /// A job that ended, and what its logs say.
@@ -21,6 +25,32 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// Whether Slurm ended it for a reason of its own, which is its state.
+    fn ended_by_slurm(&self) -> bool {
+        matches!(
+            self.job.state,
+            JobState::Cancelled { .. }
+                | JobState::Timeout
+                | JobState::Deadline
+                | JobState::Preempted
+                | JobState::NodeFail
+                | JobState::BootFail
+                | JobState::Revoked
+        )
+    }
+
+    /// Adds what is known of steps that ran out of memory.
+    fn with_memory(&self, verdict: Verdict) -> Verdict {
+        let steps = self.job.steps_out_of_memory.iter();
+        let steps = steps.map(|step| format!("step {step} ran out of memory"));
+        let said = self.out_of_memory_clues().map(|found| format!("its log says: {}", found.line));
+        steps.chain(said).fold(verdict, Verdict::detail)
+    }
+
+    fn out_of_memory_clues(&self) -> impl Iterator<Item = &Found> {
+        self.found.iter().filter(|found| matches!(found.clue, Clue::OutOfMemory { .. }))
+    }
+
     fn by_state(&self) -> Verdict {
         let id = &self.job.job;
         let verdict = match &self.job.state {
@@ -65,17 +95,16 @@ impl Case<'_> {
 
     fn out_of_memory(&self) -> Option<Verdict> {
         let job = self.job;
-        let clues = || self.found.iter().filter(|f| matches!(f.clue, Clue::OutOfMemory { .. }));
         let said = job.state == JobState::OutOfMemory
             || job.exit.is_some_and(|exit| exit.signal == Exit::OUT_OF_MEMORY)
             || !job.steps_out_of_memory.is_empty();
-        let found = clues().next();
+        let found = self.out_of_memory_clues().next();
         // A job that went on to its end has got over it.
         if !(said || found.is_some()) || job.state == JobState::Completed {
             return None;
         }
         let (mut step, mut measured) = (job.steps_out_of_memory.first().cloned(), None);
-        for found in clues() {
+        for found in self.out_of_memory_clues() {
             if let Clue::OutOfMemory { step: of, used_bytes, limit_bytes } = &found.clue {
                 step = step.or_else(|| of.clone());
                 measured = measured.or(used_bytes.zip(*limit_bytes));
@@ -234,16 +263,6 @@ impl Case<'_> {
             }
             _ => None,
         });
-        let process = || {
-            let ended = |end: &&crate::ProcessEnd| end.signal.is_some() || end.code != Some(0);
-            let end = self.facts.processes.iter().find(ended)?;
-            let how = match (end.signal, end.code) {
-                (Some(signal), _) => format!("was killed by {} ({signal})", signal_name(signal)),
-                (None, Some(code)) => format!("exited with code {code}"),
-                (None, None) => "ended without a word".to_owned(),
-            };
-            Some(Dead { words: format!("{} {how}", end.who), killed: end.signal == Some(9) })
-        };
         let task = || {
             self.found.iter().find_map(|found| match &found.clue {
                 Clue::TaskDied { node, tasks, how } => Some(Dead {
@@ -253,7 +272,7 @@ impl Case<'_> {
                 _ => None,
             })
         };
-        rank.or_else(process).or_else(task)
+        rank.or_else(task)
     }
 }
 

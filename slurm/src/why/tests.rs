@@ -317,19 +317,34 @@ fn who_died_first_is_named() {
 }
 
 #[test]
-fn processes_that_the_launcher_saw_end_count_too() {
-    let end = |who: &str, code, signal| ProcessEnd { who: who.into(), code, signal };
-    let processes = vec![end("rank 0 on n1", Some(0), None), end("rank 1 on n2", None, Some(11))];
-    let facts = Facts { processes, ..Facts::default() };
-    assert_eq!(
-        why(&job("failed with code 3"), &facts).summary,
-        "job 2 failed: rank 1 on n2 was killed by SIGSEGV (11)"
-    );
+fn what_slurm_ended_did_not_end_of_memory() {
+    let line = "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=9.0.";
+    for (state, words) in [
+        ("CANCELLED by 1000", "was cancelled by the user with id 1000 before it started"),
+        ("TIMEOUT", "reached its time limit and was ended"),
+        ("PREEMPTED", "was preempted: a job of higher priority took its nodes"),
+        ("NODE_FAIL", "was ended because one of its nodes failed"),
+        ("DEADLINE", "was ended at the deadline that it was given"),
+    ] {
+        let mut info = JobInfo::new(JobId::new(9), JobState::parse(state));
+        info.steps_out_of_memory = vec!["9.0".into()];
+        let verdict = why(&info, &Facts { log_tail: vec![line.into()], ..Facts::default() });
+        assert_eq!(verdict.summary, format!("job 9 {words}"));
+        for detail in ["step 9.0 ran out of memory", &format!("its log says: {line}")] {
+            assert!(verdict.details.contains(&detail.to_owned()), "{verdict:?}");
+        }
+    }
+    assert!(failed_with(&[line]).summary.starts_with("step 9.0 of job 9 ran out of memory"));
+}
+
+#[test]
+fn a_death_in_a_cancelled_job_is_a_detail() {
+    let log_tail = vec!["rank 1 on n2 (pid 7) was killed by signal 11 (SIGSEGV)".to_owned()];
+    let facts = Facts { log_tail, ..Facts::default() };
     let cancelled = why(&job("cancelled while it ran"), &facts);
-    assert!(
-        cancelled.details.contains(&"first to die: rank 1 on n2 was killed by SIGSEGV (11)".into()),
-        "{cancelled:?}"
-    );
+    assert_eq!(cancelled.summary, "job 1 was cancelled");
+    let first = "first to die: rank 1 on n2 (pid 7) was killed by signal 11 (SIGSEGV)";
+    assert!(cancelled.details.contains(&first.into()), "{cancelled:?}");
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Spawns that MPI refuses are errors that say what was refused.
 
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use nix::sys::signal::Signal::SIGKILL;
 use shardrun_tests::{Role, program, until};
 
 use super::{BACK, END, Spawner, endless, hit, one_of_each};
@@ -39,10 +38,20 @@ fn a_program_that_is_not_there() -> anyhow::Result<()> {
     let text = folder.path().join("text");
     std::fs::write(&text, "no program")?;
     for program in ["/nowhere/shardrun-worker", &text.display().to_string()] {
-        let sentence = format!("cannot spawn 2 of {program}: it is no program on this node");
+        let sentence = format!(" has no program {program}");
         expect_refusal(&["--ranks", "2", "--", program], &sentence)?;
+        // Nor does MPI's own silence about a node's lack of it keep anyone waiting.
+        let hosts = format!("{}:2", nix::unistd::gethostname()?.display());
+        expect_refusal(&["--ranks", "2", "--hosts", &hosts, "--", program], &sentence)?;
     }
     Ok(())
+}
+
+/// Ranks that never speak MPI are waited for so long, and no longer.
+#[test]
+fn ranks_that_do_not_come() -> anyhow::Result<()> {
+    let sentence = "MPI did not start 2 of /bin/sleep within 2s (launch.ready_timeout_ms)";
+    expect_refusal(&["--ranks", "2", "--timeout-ms", "2000", "--", "/bin/sleep", "60"], sentence)
 }
 
 #[test]
@@ -55,7 +64,7 @@ fn a_node_that_is_not_there() -> anyhow::Result<()> {
     )
 }
 
-/// A deployment on a node that is not there ends nothing but its instances, which are given up.
+/// A deployment on a node that is not there is given up, one instance after the other, and ends.
 #[test]
 fn a_deployment_on_a_node_that_is_not_there() -> anyhow::Result<()> {
     let Some(setup) = one_of_each(Spawner::CommSpawn)? else { return Ok(()) };
@@ -76,10 +85,9 @@ fn a_deployment_on_a_node_that_is_not_there() -> anyhow::Result<()> {
         ensure!(printed.contains(&ended) && printed.contains(&refused), "{printed}");
     }
     ensure!(deployment.stdout().is_empty(), "it never was ready: {}", deployment.stdout());
-    deployment.signal(Role::Launcher, SIGTERM)?;
-    deployment.wait_until_gone(END)?;
-    let status = deployment.wait(Duration::from_secs(1))?;
+    let status = deployment.wait(END)?;
     ensure!(status.code() == Some(1), "{status}");
+    deployment.wait_until_gone(END)?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 pub use futex::{futex_wait, futex_wake_all};
 pub use scratch::ScratchDir;
 pub use segment::Segment;
-pub use sweep::{remove_all, sweep};
+pub use sweep::{abandoned, remove_all, sweep};
 
 /// Where POSIX shared memory is mounted.
 pub const SHM_ROOT: &str = "/dev/shm";

@@ -19,7 +19,16 @@ pub fn sweep(prefix: &str) -> Result<Vec<String>, ShmError> {
     each_of(prefix, |path| matches!(remove_if_dead(path), Ok(true)))
 }
 
-/// Removes everything of this user that begins with `prefix` and is ours, alive or not. For
+/// What [`sweep`] would remove.
+///
+/// # Errors
+/// If [`SHM_ROOT`] can't be read.
+pub fn abandoned(prefix: &str) -> Result<Vec<String>, ShmError> {
+    let free = |file| matches!(try_lock(file), Ok(Some(_)));
+    each_of(prefix, |path| open_ours(path).ok().flatten().is_some_and(free))
+}
+
+/// Removes everything of this user or not. For
 /// whoever has just ended the processes, or is about to end itself. Gives the names.
 ///
 /// # Errors
