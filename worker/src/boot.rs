@@ -16,14 +16,14 @@ use shardrun_config::{
 use shardrun_metrics::{MetricsPage, ModelLabel, RankPages};
 use shardrun_shm::{ScratchDir, rank_prefix};
 use shardrun_wire::lifeline::{FromRank, Hello, RankId, Watch};
-use shardrun_wire::{Address, BindTo, Listener, Secret, own_address};
+use shardrun_wire::{Address, BindTo, Listener, Secret, mpi_network, own_address};
 use tracing::info;
 
 use crate::cli::Cli;
 use crate::environment::{Environment, Starter};
 use crate::life::{self, Beats, Dial, Life, Report, Watcher};
 use crate::logs::OnTerminal;
-use crate::{exit, load, logs, network, placement, roles, signals};
+use crate::{exit, load, logs, placement, roles, signals};
 
 /// How long ranks wait for each other before the deployment has said how long.
 const FIRST_PATIENCE: Patience = Patience { spin: false, timeout: Duration::from_secs(60) };
@@ -102,7 +102,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         // These would listen on the machine's interfaces, for peers that there aren't.
         set_for_mpi("btl", "^tcp,ofi,openib".as_ref());
     } else if let Some(interface) = interface.filter(|_| !environment.one_node)
-        && let Some(interface) = network::of_mpi(interface)
+        && let Some(interface) = mpi_network(interface)
     {
         set_for_mpi("btl_tcp_if_include", interface.as_ref());
     }

@@ -10,7 +10,6 @@ mod exit;
 mod life;
 mod load;
 mod logs;
-mod network;
 mod offered;
 mod placement;
 mod roles;

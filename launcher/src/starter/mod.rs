@@ -3,7 +3,6 @@
 mod comm_spawn;
 mod container;
 mod mpirun;
-mod network;
 mod srun;
 
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
 use shardrun_config::{Deployment, InstanceLayout, Layout, Mode, RankPlace, RunDir, Spawner};
-use shardrun_wire::Address;
+use shardrun_wire::{Address, mpi_network};
 
 use crate::programs;
 use comm_spawn::{CommSpawn, Reach};
@@ -134,7 +133,7 @@ impl Starter {
         };
         let worker = self.worker(instance, attempt, placement);
         let launch = &deployment.launch;
-        let network = launch.interface.as_deref().map(network::of);
+        let network = launch.interface.as_deref().and_then(mpi_network);
         let network = network.as_deref();
         let folder = config.parent().context("the deployment is in no folder")?;
         let own = self.kind != Kind::Srun;

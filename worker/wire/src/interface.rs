@@ -4,6 +4,7 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
 use thiserror::Error;
 
 /// Why no address can be given to other nodes.
@@ -43,6 +44,62 @@ pub enum InterfaceError {
 struct Own {
     interface: String,
     address: IpAddr,
+    /// How many of its bits are the network's.
+    bits: u32,
+}
+
+impl Own {
+    /// All of this machine.
+    fn all() -> nix::Result<Vec<Self>> {
+        let up = getifaddrs()?.filter(|it| it.flags.contains(InterfaceFlags::IFF_UP));
+        let own = up.filter_map(|it| {
+            let (address, mask) = (ip(it.address?)?, it.netmask.and_then(ip));
+            let bits = mask.map_or(0, |mask| match mask {
+                IpAddr::V4(mask) => mask.to_bits().count_ones(),
+                IpAddr::V6(mask) => mask.to_bits().count_ones(),
+            });
+            Some(Self { interface: it.interface_name, address, bits })
+        });
+        Ok(own.collect())
+    }
+
+    fn network_has(&self, other: IpAddr) -> bool {
+        match (self.address, other) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (own.to_bits() ^ other.to_bits()).leading_zeros() >= self.bits
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                (own.to_bits() ^ other.to_bits()).leading_zeros() >= self.bits
+            }
+            _ => false,
+        }
+    }
+}
+
+fn ip(address: SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+/// `launch.interface` as Open MPI's parameters `*_if_include` take it, on every node: a name is as it is; an
+/// address, which they would ignore, is the network that it is in, since one address is only one node's.
+/// `None` if this machine is in no such network.
+#[must_use]
+pub fn mpi_network(wanted: &str) -> Option<String> {
+    match wanted.parse() {
+        Ok(address) => network_of(address, &Own::all().ok()?),
+        Err(_) => Some(wanted.to_owned()),
+    }
+}
+
+fn network_of(address: IpAddr, own: &[Own]) -> Option<String> {
+    let exact = own.iter().find(|own| own.address == address);
+    let own = exact.or_else(|| own.iter().find(|own| own.network_has(address)))?;
+    Some(match address {
+        IpAddr::V4(_) => format!("{address}/{}", own.bits),
+        // Open MPI 4.1 reads networks of the older kind only.
+        IpAddr::V6(_) => own.interface.clone(),
+    })
 }
 
 /// The address of this machine, called `host`, that other nodes reach: that of the interface that is
@@ -56,14 +113,8 @@ pub fn own_address(wanted: Option<&str>, host: &str) -> Result<IpAddr, Interface
         host: host.into(),
         reason: error.to_string(),
     };
-    let up = getifaddrs().map_err(unlisted)?.filter(|it| it.flags.contains(InterfaceFlags::IFF_UP));
-    let own = up.filter_map(|it| {
-        let address = it.address?;
-        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        let v6 = || address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
-        Some(Own { interface: it.interface_name, address: v4.or_else(v6)? })
-    });
-    let own: Vec<_> = own.filter(|own| !is_link_local(own.address)).collect();
+    let mut own = Own::all().map_err(unlisted)?;
+    own.retain(|own| !is_link_local(own.address));
     let named = match wanted {
         Some(_) => Vec::new(),
         // A name that nobody resolves says nothing.
@@ -122,6 +173,7 @@ mod tests {
         let own = |(interface, address): &(&str, &str)| Own {
             interface: (*interface).into(),
             address: address.parse().unwrap(),
+            bits: 16,
         };
         list.iter().map(own).collect()
     }
@@ -164,7 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn for_mpi_an_address_is_the_network_that_other_nodes_are_in_too() {
+        let own = own(&[("eth0", "10.0.0.5"), ("ib0", "10.1.0.5"), ("ib0", "fd00::5")]);
+        let of = |address: &str| network_of(address.parse().unwrap(), &own);
+        assert_eq!(of("10.1.0.5").as_deref(), Some("10.1.0.5/16"));
+        assert_eq!(of("10.1.7.9").as_deref(), Some("10.1.7.9/16"), "another node's");
+        assert_eq!(of("fd00::9").as_deref(), Some("ib0"));
+        assert_eq!(of("10.2.0.5"), None);
+    }
+
+    #[test]
     fn this_machine_has_loopback() {
         assert!(own_address(Some("127.0.0.1"), "here").unwrap().is_loopback());
+        assert_eq!(mpi_network("127.0.0.1").as_deref(), Some("127.0.0.1/8"));
+        assert_eq!(mpi_network("ib0").as_deref(), Some("ib0"));
     }
 }

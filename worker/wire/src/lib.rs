@@ -32,7 +32,7 @@ pub use address::{Address, AddressError};
 pub use client::{EngineClient, EngineLimits, EngineState, Refused};
 pub use engine_socket::{EngineLink, EngineServer, EngineStream, SocketEngine};
 pub use error::SocketError;
-pub use interface::{InterfaceError, own_address};
+pub use interface::{InterfaceError, mpi_network, own_address};
 pub use kv_event::{BlockHash, KvEvent, KvEventData, StoredBlock};
 pub use listener::{BindTo, Listener};
 pub use output::{
