@@ -57,7 +57,10 @@ pub enum SlurmError {
         limit_bytes: u64,
     },
     /// Slurm's controller, or its database, doesn't answer: worth another try.
-    #[error("{program}: {message}")]
+    #[error(
+        "Slurm does not answer here: {program} says {:?}; is this a machine of the cluster?",
+        last_words(message)
+    )]
     Unreachable {
         /// The program that said so.
         program: String,
@@ -151,6 +154,15 @@ impl SlurmError {
             | Self::UnknownPartition { .. } => false,
         }
     }
+}
+
+/// The last of what a program of Slurm's said, without its own name and `error:`: what went before is how
+/// it came to that.
+fn last_words(message: &str) -> &str {
+    let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or(message);
+    let marks = ["error: ", "fatal: "];
+    let after = marks.iter().filter_map(|mark| last.split_once(mark)).map(|(_, after)| after);
+    after.min_by_key(|after| after.len()).unwrap_or(last).trim()
 }
 
 fn said(message: &str) -> String {

@@ -30,7 +30,7 @@ pub(super) fn look(patient: &Patient<'_>) -> Vec<Finding> {
 
 /// Workstations have Slurm's programs, too.
 fn silent(patient: &Patient<'_>, why: &str) -> Finding {
-    let found = format!("its controller does not answer: {why}");
+    let found = why.to_owned();
     let needed = patient.in_job || patient.starter() == Some(Kind::Srun);
     match needed {
         true => Finding::failure(SLURM, found, "ask those who run the cluster"),

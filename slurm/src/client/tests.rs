@@ -136,6 +136,19 @@ fn a_controller_that_does_not_answer_is_not_a_refusal() {
     let fakes = Fakes::new().writing("sbatch", "", words, 1);
     let error = fakes.slurm().submit(Path::new("/j"), &[]).unwrap_err();
     assert!(matches!(error, SlurmError::Unreachable { .. }), "{error}");
+    let fakes = Fakes::new().writing(
+        "sbatch",
+        "",
+        "sbatch: error: fetch_config: DNS SRV lookup failed\n\
+         sbatch: fatal: Could not establish a configuration source\n",
+        1,
+    );
+    let error = fakes.slurm().submit(Path::new("/j"), &[]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "Slurm does not answer here: sbatch says \"Could not establish a configuration source\"; is this \
+         a machine of the cluster?"
+    );
 }
 
 #[test]
