@@ -110,6 +110,46 @@ impl Site {
     }
 }
 
+/// The time limit of a running job is cut: it drains at Slurm's warning, and another job goes on with the
+/// same run.
+#[test]
+fn a_job_whose_time_is_over_is_followed_by_another() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    let Some(site) = Site::start(&model)? else { return Ok(()) };
+    let keys = "--set slurm.at_time_limit=successor --set slurm.drain_before_s=55 \
+                --set slurm.max_requeues=1 -- --comment=kept";
+    let first = site.submit(keys)?;
+    site.json("endpoint --wait 100")?;
+    let run =
+        site.json("status last")?["run_dir"].as_str().context("a run has a folder")?.to_owned();
+    let said = site.sh(&format!("scontrol update JobId={first} TimeLimit=1"))?;
+    ensure!(said.code == 0, "{said:?}");
+    let record = || -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&fs::read_to_string(PathBuf::from(&run).join("run.json"))?)?)
+    };
+    until("another job to follow", COMMAND, || Ok(record()?["job"] != first.as_str()))?;
+    let second = record()?["job"].as_str().context("a job")?.to_owned();
+    let status = site.until_is(&second, "serving")?;
+    ensure!(status["run_dir"] == run.as_str(), "it is the same run: {status}");
+    let endpoint = site.json("endpoint --wait 10")?;
+    let curl = endpoint["curl"].as_str().context("no curl line")?;
+    let answer: Value = serde_json::from_str(&site.sh(curl)?.stdout)?;
+    ensure!(answer["text_output"].as_str().is_some_and(|text| text.len() > 40), "{answer}");
+    let job = site.sh(&format!("scontrol -o show job {second}"))?.stdout;
+    ensure!(job.contains(" Comment=kept "), "it was told the same: {job}");
+    ensure!(record()?["successors"] == 1, "{:?}", record());
+    let before = site.sh(&format!("scontrol -o show job {first}"))?.stdout;
+    ensure!(before.contains("JobState=COMPLETED"), "{before}");
+
+    // Once is all that was allowed.
+    let said = site.sh(&format!("scontrol update JobId={second} TimeLimit=1"))?;
+    ensure!(said.code == 0, "{said:?}");
+    site.until_is(&second, "ended")?;
+    ensure!(site.run("logs last")?.contains("not started again: slurm.max_requeues is 1"), "said");
+    until("everything to be gone", COMMAND, || Ok(site.left()? == (0, Vec::new())))?;
+    Ok(())
+}
+
 #[test]
 fn a_submitted_deployment_serves_until_it_is_told_to_end() -> anyhow::Result<()> {
     let Some(model) = model()? else { return Ok(()) };

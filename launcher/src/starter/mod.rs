@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
@@ -44,6 +45,15 @@ impl Kind {
             Self::Mpirun | Self::CommSpawn => Signal::SIGTERM,
             // It was told to quit at the first.
             Self::Srun => Signal::SIGINT,
+        }
+    }
+
+    /// How long it may take to say what a rank died of before the other ranks are killed. srun asks the
+    /// step's daemons on all nodes; mpirun knows at once, and the last rank's end ends it sooner.
+    pub(crate) fn last_words(self) -> Duration {
+        match self {
+            Self::Srun => Duration::from_secs(2),
+            Self::Mpirun | Self::CommSpawn => Duration::from_millis(500),
         }
     }
 

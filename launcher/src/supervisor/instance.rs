@@ -16,8 +16,6 @@ use shardrun_wire::lifeline::{FromRank, Hello, ToRank};
 
 use super::cause::{Cause, Outcome, Why};
 
-/// How long the starter may take to say what a rank died of before the other ranks are killed.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long the starter may take to end once it was asked to.
 pub(super) const STARTER_END: Duration = Duration::from_secs(2);
 /// How long a drain may take to end beyond its timeout.
@@ -100,6 +98,8 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) ready_timeout: Duration,
+    /// How long the starter may take to say what a rank died of before the other ranks are killed.
+    pub(crate) last_words: Duration,
     /// Whether the starter ends by itself when its ranks do.
     pub(crate) starter_ends: bool,
 }
@@ -260,8 +260,8 @@ impl Instance {
         // The starter knows the signal, and says it by its exit code.
         self.phase = Phase::Ending {
             cause,
-            kill_at: Some(now + LAST_WORDS),
-            give_up_at: now + LAST_WORDS + STARTER_END,
+            kill_at: Some(now + self.rules.last_words),
+            give_up_at: now + self.rules.last_words + STARTER_END,
             gave_up: false,
         };
         Vec::new()

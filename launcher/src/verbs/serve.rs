@@ -240,6 +240,7 @@ fn fleet(deployment: &Deployment, kind: Kind) -> Fleet {
     let config = FleetConfig {
         rules: Rules {
             ready_timeout: deployment.launch.ready_timeout,
+            last_words: kind.last_words(),
             starter_ends: kind.ends_with_ranks(),
         },
         heartbeat_timeout: times.heartbeat_timeout,

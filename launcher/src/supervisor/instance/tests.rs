@@ -6,6 +6,7 @@ use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const DRAIN: Event = Event::Drain { grace: TIMEOUT };
 
 struct Story {
@@ -14,7 +15,7 @@ struct Story {
 }
 
 fn rules(starter_ends: bool) -> Rules {
-    Rules { ready_timeout: TIMEOUT, starter_ends }
+    Rules { ready_timeout: TIMEOUT, last_words: LAST_WORDS, starter_ends }
 }
 
 impl Story {
