@@ -173,7 +173,8 @@ fn serve(
                 ready(state, out, &http, &metrics);
             }
         }
-        (News::JobEnds(why), _) => job_end = Some(why),
+        // What was said first has begun the drain: a preempted job comes near its end, too.
+        (News::JobEnds(why), _) => job_end = job_end.or(Some(why)),
         (News::AskForJob, _) => {
             // All ranks of a job get a signal at once.
             let lately = asked.is_some_and(|at| at.elapsed() < ASKED_LATELY);
