@@ -14,7 +14,7 @@ use shardrun_cpu::{
     CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor, Vector,
 };
 use shardrun_files::{MatrixView, TensorType};
-use shardrun_model::{Backend, Batch, CacheShape, CacheType, HeadShard, Rope, Span};
+use shardrun_model::{Backend, Batch, CacheShape, CacheType, HeadShard, Rope, RopePairs, Span};
 
 const HIDDEN: usize = 576;
 const FFN: usize = 1536;
@@ -153,7 +153,13 @@ impl Model {
             head_dim: HEAD_DIM,
         };
         let gain = backend.vector(&[1.0; HIDDEN])?;
-        Ok(Self { head, layers, gain, heads, rope: Rope { theta: 1e5, dims: HEAD_DIM } })
+        Ok(Self {
+            head,
+            layers,
+            gain,
+            heads,
+            rope: Rope { theta: 1e5, dims: HEAD_DIM, pairs: RopePairs::Neighbours },
+        })
     }
 
     fn products(&self, backend: &mut CpuBackend, batch: &Batch) -> Result<(), CpuError> {

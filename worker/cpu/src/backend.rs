@@ -128,7 +128,8 @@ impl Backend for CpuBackend {
         self.rope.prepare(rope, &self.batch);
         let (batch, rope) = (&self.batch, &self.rope);
         let input = AttentionInput { batch, layer, qkv: &qkv, heads, rope, window };
-        ops::attention(&mut self.machine, cache, &input)
+        let mixed = ops::attention(&mut self.machine, cache, &input)?;
+        ops::operand(&mut self.machine, &mixed)
     }
 
     fn gated_mlp(&mut self, gate_up: Tensor) -> Result<Operand, CpuError> {

@@ -9,7 +9,9 @@ use std::{
 use shardrun_comm::Solo;
 use shardrun_cpu::{CpuBackend, CpuError, CpuOptions, Kernels, Matrix, Vector};
 use shardrun_files::{MatrixView, TensorType};
-use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, Span};
+use shardrun_model::{
+    Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, RopePairs, Span,
+};
 
 /// The system's allocator, counting.
 struct Counting;
@@ -76,7 +78,13 @@ impl Layer {
         let x = backend.all_reduce(embedded)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
         let qkv = backend.linear(&h, &self.qkv)?;
-        let mixed = backend.attention(0, qkv, &HEADS, &Rope { theta: 1e4, dims: 64 }, window)?;
+        let mixed = backend.attention(
+            0,
+            qkv,
+            &HEADS,
+            &Rope { theta: 1e4, dims: 64, pairs: RopePairs::Neighbours },
+            window,
+        )?;
         let o = backend.linear(&mixed, &self.o)?;
         let x = backend.all_reduce_add(x, o)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;

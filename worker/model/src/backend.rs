@@ -171,13 +171,24 @@ impl HeadShard {
     }
 }
 
-/// Rotary position embedding (Su et al., 2021) over neighbouring pairs of a head: elements 2i and
-/// 2i + 1 turn by `position / theta^(2i / dims)`. GGUF files of the llama architecture
-/// store query and key rows so that this form is the right one.
+/// Rotary position embedding (Su et al., 2021): the elements of pair i of a head turn by
+/// `position / theta^(2i / dims)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f32,
     /// Elements of a head that rotate, from its first.
     pub dims: usize,
+    /// Which elements turn together.
+    pub pairs: RopePairs,
+}
+
+/// Which elements of a head make pair i of a rotary embedding over `dims` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopePairs {
+    /// 2i and 2i + 1. GGUF files of the llama architecture store query and key rows so that this form
+    /// is the right one.
+    Neighbours,
+    /// i and i + dims / 2, as the other architectures have it.
+    Halves,
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use shardrun_files::{FileError, Gguf};
 use thiserror::Error;
 
-use crate::Rope;
+use crate::{Rope, RopePairs};
 
 /// Dimensions and constants of a decoder-only transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,7 +186,7 @@ impl ModelConfig {
             context_len: dimension("llama.context_length", 1 << 24)?,
             vocab: file.matrix("token_embd.weight")?.rows(),
             norm_epsilon,
-            rope: Rope { theta, dims },
+            rope: Rope { theta, dims, pairs: RopePairs::Neighbours },
             attention_windows: Vec::new(),
         })
     }
@@ -208,7 +208,7 @@ mod tests {
             context_len: 64,
             vocab: 10,
             norm_epsilon: 1e-5,
-            rope: Rope { theta: 1e4, dims: 8 },
+            rope: Rope { theta: 1e4, dims: 8, pairs: RopePairs::Neighbours },
             attention_windows: windows.iter().map(|&tokens| NonZeroUsize::new(tokens)).collect(),
         }
     }

@@ -10,7 +10,7 @@ mod config;
 mod llama;
 mod shard;
 
-pub use backend::{Backend, HeadShard, Rope};
+pub use backend::{Backend, HeadShard, Rope, RopePairs};
 pub use batch::{Batch, BlockCopy, Span};
 pub use cache::{CacheShape, CacheType};
 pub use config::{ConfigError, ModelConfig};

@@ -99,7 +99,7 @@ fn part(len: usize, parts: usize, index: usize) -> Range<usize> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::Rope;
+    use crate::{Rope, RopePairs};
 
     fn smollm2() -> ModelConfig {
         ModelConfig {
@@ -112,7 +112,7 @@ mod tests {
             context_len: 8192,
             vocab: 49152,
             norm_epsilon: 1e-5,
-            rope: Rope { theta: 1e5, dims: 64 },
+            rope: Rope { theta: 1e5, dims: 64, pairs: RopePairs::Neighbours },
             attention_windows: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ mod embed;
 mod linear;
 mod mlp;
 mod norm;
+mod operand;
 mod rope;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -19,6 +20,7 @@ pub(crate) use embed::embed;
 pub(crate) use linear::linear;
 pub(crate) use mlp::gated_mlp;
 pub(crate) use norm::rms_norm;
+pub(crate) use operand::operand;
 pub(crate) use rope::RopeTable;
 
 use crate::{Kernels, pool::Pool, workspace::Workspace};

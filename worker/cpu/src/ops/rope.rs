@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use shardrun_model::{Batch, Rope};
+use shardrun_model::{Batch, Rope, RopePairs};
 
 /// Cosines and sines for the rows of a batch. An angle is computed in float64 from the absolute
 /// position alone, so it is the same however a prompt is cut.
@@ -46,9 +46,11 @@ impl RopeTable {
         let pairs = self.frequencies.len();
         let turns = &self.turns[row * pairs..(row + 1) * pairs];
         let (turned, rest) = head.split_at(2 * pairs);
-        for (i, (pair, (cos, sin))) in turned.chunks_exact(2).zip(turns).enumerate() {
-            put(2 * i, pair[0] * cos - pair[1] * sin);
-            put(2 * i + 1, pair[0] * sin + pair[1] * cos);
+        let halves = self.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves);
+        for (i, (cos, sin)) in turns.iter().enumerate() {
+            let (a, b) = if halves { (i, i + pairs) } else { (2 * i, 2 * i + 1) };
+            put(a, turned[a] * cos - turned[b] * sin);
+            put(b, turned[a] * sin + turned[b] * cos);
         }
         for (at, &element) in rest.iter().enumerate() {
             put(2 * pairs + at, element);

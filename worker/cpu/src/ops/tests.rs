@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use shardrun_comm::{CommError, Group, Solo};
 use shardrun_files::TensorType;
-use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, Span};
+use shardrun_model::{
+    Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, RopePairs, Span,
+};
 
 use crate::{
     CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor,
@@ -288,7 +290,7 @@ fn an_empty_batch_goes_through() {
     let h = backend.rms_norm(&x, &gain, 1e-5).unwrap();
     let qkv = backend.linear(&h, &table).unwrap();
     let heads = HeadShard { query_heads: 0..2, kv_heads: 0..1, queries_per_kv: 2, head_dim: 2 };
-    let rope = Rope { theta: 1e4, dims: 2 };
+    let rope = Rope { theta: 1e4, dims: 2, pairs: RopePairs::Neighbours };
     let mixed = backend.attention(0, qkv, &heads, &rope, None).unwrap();
     assert_eq!((mixed.rows(), mixed.columns()), (0, 4));
     let x = backend.sampled_rows(x).unwrap();

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use super::*;
-use crate::{BlockCopy, CacheShape, HeadShard, Rope, Span};
+use crate::{BlockCopy, CacheShape, HeadShard, Rope, RopePairs, Span};
 
 /// Computes nothing and writes down which window the attention of which layer is asked for.
 #[derive(Default)]
@@ -99,7 +99,7 @@ fn each_layer_s_attention_has_its_own_window() -> Result<(), Box<dyn std::error:
         context_len: 64,
         vocab: 10,
         norm_epsilon: 1e-5,
-        rope: Rope { theta: 1e4, dims: 8 },
+        rope: Rope { theta: 1e4, dims: 8, pairs: RopePairs::Neighbours },
         attention_windows: vec![NonZeroUsize::new(4), None],
     };
     let layer = || Layer {

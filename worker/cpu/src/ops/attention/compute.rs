@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use crate::{
     cache::{Cache, CacheBlock},
-    disjoint::Rectangle,
+    disjoint::{Disjoint, Rectangle},
     kernels::{Kernels, MOST_ROWS},
     matrix::GROUP,
-    operand::OperandWriter,
 };
 
 use super::{AttentionInput, blocks_of, tile::Tile};
@@ -72,7 +71,7 @@ impl<'a> Attention<'a> {
         Self { kernels, cache, input, tile, first }
     }
 
-    pub(super) fn run(&self, scratch: &mut Scratch<'_>, mixed: &OperandWriter<'_>) {
+    pub(super) fn run(&self, scratch: &mut Scratch<'_>, mixed: &Disjoint<'_, f32>) {
         let dim = self.input.heads.head_dim;
         let sizes = scratch.sizes;
         let scale = 1.0 / (dim as f32).sqrt();
@@ -90,15 +89,15 @@ impl<'a> Attention<'a> {
         scratch.sums.fill(0.0);
         self.mix_all(scratch);
         for query in 0..self.queries() {
-            let sums = &mut scratch.sums[query * sizes.sums..][..dim];
-            let total = totals[query];
-            for sum in &mut *sums {
-                *sum /= total;
-            }
+            let sums = &scratch.sums[query * sizes.sums..][..dim];
             let row = self.tile.rows.start + query / heads;
             let head = self.tile.queries.start + query % heads;
+            let first = (row * self.input.heads.query_heads.len() + head) * dim;
             // SAFETY: a row and query head are in one tile, and a tile is one thread's.
-            unsafe { mixed.put(row, head * dim, sums) };
+            let mixed = unsafe { mixed.part(first..first + dim) };
+            for (mixed, sum) in mixed.iter_mut().zip(sums) {
+                *mixed = sum / totals[query];
+            }
         }
     }
 

@@ -13,10 +13,9 @@ use std::num::NonZeroUsize;
 use shardrun_model::{Batch, HeadShard, Span};
 
 use crate::{
-    CpuError, Operand, Tensor,
+    CpuError, Tensor,
     cache::{Cache, Place},
     disjoint::Disjoint,
-    operand::OperandWriter,
 };
 
 use super::{Machine, RopeTable, SHARE_OF_ELEMENTS, SHARE_OF_PRODUCTS};
@@ -38,7 +37,7 @@ pub(crate) struct AttentionInput<'a> {
     pub(crate) window: Option<NonZeroUsize>,
 }
 
-/// Causal attention of every row of the batch.
+/// Causal attention of every row of the batch: `[rows, query heads * head_dim]`.
 ///
 /// # Panics
 /// If `qkv`, the heads and the cache don't fit each other.
@@ -46,7 +45,7 @@ pub(crate) fn attention(
     machine: &mut Machine,
     cache: &mut Cache,
     input: &AttentionInput<'_>,
-) -> Result<Operand, CpuError> {
+) -> Result<Tensor, CpuError> {
     let AttentionInput { batch, qkv, heads, .. } = *input;
     let shape = cache.layout().shape;
     let columns = heads.query_heads.len() * heads.head_dim;
@@ -57,13 +56,12 @@ pub(crate) fn attention(
         (shape.kv_heads, shape.head_dim),
         "the cache's heads"
     );
-    let panel_rows = machine.kernels.panel_rows();
-    let mut mixed = Operand::new(&machine.workspace, batch.rows(), columns, panel_rows)?;
+    let mut mixed = Tensor::new(&machine.workspace, batch.rows(), columns)?;
     if batch.rows() == 0 || columns == 0 {
         return Ok(mixed);
     }
     store(machine, cache, input)?;
-    attend(machine, cache, input, &mixed.writer())?;
+    attend(machine, cache, input, &Disjoint::new(mixed.as_mut_slice()))?;
     Ok(mixed)
 }
 
@@ -118,7 +116,7 @@ fn attend(
     machine: &mut Machine,
     cache: &Cache,
     input: &AttentionInput<'_>,
-    mixed: &OperandWriter<'_>,
+    mixed: &Disjoint<'_, f32>,
 ) -> Result<(), CpuError> {
     let AttentionInput { batch, heads, window, .. } = *input;
     let window = window.map_or(usize::MAX, NonZeroUsize::get);

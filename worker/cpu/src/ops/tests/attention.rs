@@ -43,7 +43,7 @@ impl Setting {
             dtype: CacheType::F32,
         };
         let heads = HeadShard { query_heads, kv_heads, queries_per_kv, head_dim: dim };
-        let rope = Rope { theta: THETA, dims: dim / 4 * 2 };
+        let rope = Rope { theta: THETA, dims: dim / 4 * 2, pairs: RopePairs::Neighbours };
         Self { heads, rope, cache, window: None }
     }
 
