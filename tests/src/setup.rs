@@ -58,6 +58,12 @@ impl Setup {
         self
     }
 
+    /// Computes in float32 alone, as the reference that golden tokens and logits come from.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        self.set("model.activations", "f32").set("kv_cache.dtype", "f32")
+    }
+
     /// Sets a variable of the environment of what is started.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use shardrun_comm::Solo;
-use shardrun_cpu::{CpuBackend, CpuOptions, Isa, Kernels};
+use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Isa, Kernels};
 use shardrun_files::Gguf;
 use shardrun_model::{Backend as _, Batch, CacheShape, CacheType, Llama, ModelConfig, Shard, Span};
 use shardrun_tests::{GoldenPrompt, LOGIT_ERROR, golden, model};
@@ -19,11 +19,11 @@ struct Engine {
 }
 
 impl Engine {
-    fn load(model: &Path, kernels: Kernels) -> anyhow::Result<Self> {
+    fn load(model: &Path, kernels: Kernels, activations: Activations) -> anyhow::Result<Self> {
         let file = Gguf::open(model)?;
         let config = ModelConfig::from_gguf(&file)?;
         let shard = Shard::new(&config, 0, 1)?;
-        let options = CpuOptions { threads: 2, kernels, cores: None, spin: false };
+        let options = CpuOptions { threads: 2, kernels, activations, cores: None, spin: false };
         let mut backend = CpuBackend::new(options, Box::new(Solo))?;
         backend.allocate_cache(CacheShape {
             layers: config.layers,
@@ -72,7 +72,7 @@ fn every_instruction_set_gives_the_reference_s_logits() -> anyhow::Result<()> {
             println!("skipped: this machine has no {isa}");
             continue;
         };
-        let mut engine = Engine::load(&model, kernels)?;
+        let mut engine = Engine::load(&model, kernels, Activations::Float32)?;
         let mut largest = 0.0f32;
         for prompt in &golden.prompts {
             let logits = engine.last_logits(&prompt.ids)?;

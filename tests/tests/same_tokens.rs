@@ -138,7 +138,7 @@ fn expect_near_ties(what: &str, ours: &Answers, theirs: &Answers, golden: &Golde
 }
 
 fn setup(model: &Path, tp_size: usize) -> anyhow::Result<Setup> {
-    Ok(Setup::new(model)?.set("model.tp_size", tp_size).set("model.max_batch_size", BATCH))
+    Ok(Setup::new(model)?.exact().set("model.tp_size", tp_size).set("model.max_batch_size", BATCH))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use shardrun_comm::{NoMail, Solo};
-use shardrun_cpu::{CpuBackend, CpuOptions, Kernels};
+use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Kernels};
 use shardrun_engine::{
     CapacityPolicy, ChunkingPolicy, Executor, ExecutorLimits, GuideVocabulary, KvCacheConfig,
     Leader, LeaderParts, Records, SchedulerConfig, local_engine,
@@ -71,7 +71,8 @@ fn executor(model: &Path) -> anyhow::Result<(Executor<CpuBackend>, u32)> {
     let file = Gguf::open(model)?;
     let config = ModelConfig::from_gguf(&file)?;
     let shard = Shard::new(&config, 0, 1)?;
-    let options = CpuOptions { threads: 1, kernels: Kernels::detect(), cores: None, spin: false };
+    let (kernels, activations) = (Kernels::detect(), Activations::Int8);
+    let options = CpuOptions { threads: 1, kernels, activations, cores: None, spin: false };
     let mut backend = CpuBackend::new(options, Box::new(Solo))?;
     backend.allocate_cache(CacheShape {
         layers: config.layers,

@@ -5,8 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use shardrun_comm::{Group, ShmGroup, Solo};
-use shardrun_config::{Collectives, Isa as IsaChoice, KvCache, KvCacheDtype, ModelSource};
-use shardrun_cpu::{CpuBackend, CpuOptions, Isa, Kernels};
+use shardrun_config::{
+    Activations as ActivationsChoice, Collectives, Isa as IsaChoice, KvCache, KvCacheDtype,
+    ModelSource,
+};
+use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Isa, Kernels};
 use shardrun_engine::{Executor, ExecutorLimits};
 use shardrun_files::Gguf;
 use shardrun_metrics::Gauge;
@@ -64,6 +67,10 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
     let options = CpuOptions {
         threads: share.threads,
         kernels,
+        activations: match model.activations {
+            ActivationsChoice::Int8 => Activations::Int8,
+            ActivationsChoice::F32 => Activations::Float32,
+        },
         cores: share.cores.as_ref().map(|cores| cores[..share.threads].to_vec()),
         spin: share.cores.is_some(),
     };

@@ -121,6 +121,16 @@ words! {
 }
 
 words! {
+    /// What quantised weights are multiplied with.
+    Activations {
+        /// Whole numbers of eight bits, with a scale for every 32.
+        Int8 = "int8",
+        /// 32-bit floating point.
+        F32 = "f32",
+    }
+}
+
+words! {
     /// What carries the collectives.
     Collectives {
         /// Shared memory where all ranks are on one node, else MPI.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::kind::id_sets;
 use crate::{
-    AtTimeLimit, BatchSchedulerPolicy, Collectives, ContainerRuntime, ContextChunkingPolicy,
-    Device, Isa, KvCacheDtype, LogLevel, Mode, ModelSource, Routing, Sha256, ShmPrefix, Spawner,
-    Starter,
+    Activations, AtTimeLimit, BatchSchedulerPolicy, Collectives, ContainerRuntime,
+    ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel, Mode, ModelSource, Routing, Sha256,
+    ShmPrefix, Spawner, Starter,
 };
 
 /// What is served, and how.
@@ -138,6 +138,8 @@ pub struct Model {
     pub device: Device,
     /// Which kernels the CPU backend uses.
     pub isa: Isa,
+    /// What quantised weights are multiplied with.
+    pub activations: Activations,
     /// What carries the collectives.
     pub collectives: Collectives,
     /// Which requests an iteration may have.

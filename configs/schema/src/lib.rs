@@ -27,8 +27,8 @@ mod told;
 
 pub use banner::ready_text;
 pub use choices::{
-    AtTimeLimit, BatchSchedulerPolicy, Collectives, ContainerRuntime, ContextChunkingPolicy,
-    Device, Isa, KvCacheDtype, LogLevel, Mode, Routing, Spawner, Starter,
+    Activations, AtTimeLimit, BatchSchedulerPolicy, Collectives, ContainerRuntime,
+    ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel, Mode, Routing, Spawner, Starter,
 };
 pub use deployment::{
     Deployment, IdSets, KvCache, Launch, Metrics, Model, Run, Server, Slurm, Supervision, Threads,

@@ -1,4 +1,5 @@
-//! What a type of the cache costs a model: perplexity of a text for each type, side by side.
+//! What quantised activations and the types of the cache cost a model: perplexity of a text for each, side
+//! by side.
 //!
 //!     perplexity MODEL TEXT [--max-tokens N] [--window N]
 //!
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use shardrun_comm::Solo;
-use shardrun_cpu::{CpuBackend, CpuOptions, Kernels};
+use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Kernels};
 use shardrun_files::Gguf;
 use shardrun_model::{Backend as _, Batch, CacheShape, CacheType, Llama, ModelConfig, Shard, Span};
 use shardrun_text::Tokenizer;
@@ -20,7 +21,7 @@ use shardrun_text::Tokenizer;
 const CHUNK: usize = 512;
 const TOKENS_PER_BLOCK: usize = 32;
 
-/// Perplexity of a text for each type of the cache of keys and values.
+/// Perplexity of a text for each kind of activations and each type of the cache.
 #[derive(Parser)]
 struct Options {
     /// The model, a GGUF file.
@@ -51,22 +52,27 @@ fn main() -> anyhow::Result<()> {
     ensure!(tokens.len() >= 2, "{} tokens; at least 2 are needed", tokens.len());
     let windows: Vec<&[u32]> = tokens.chunks(options.window).collect();
     println!("{} tokens in {} windows of up to {}", tokens.len(), windows.len(), options.window);
-    println!("type   bytes/token  perplexity  ratio to f32");
+    println!("activations  cache  perplexity  ratio to float32");
 
     let mut exact = Vec::new();
-    for dtype in CacheType::ALL {
-        let mut engine = Engine::load(&file, dtype, options.window)?;
-        let mut losses = Vec::new();
-        for window in &windows {
-            engine.losses(window, &mut losses)?;
+    for activations in [Activations::Float32, Activations::Int8] {
+        for dtype in CacheType::ALL {
+            let mut engine = Engine::load(&file, activations, dtype, options.window)?;
+            let mut losses = Vec::new();
+            for window in &windows {
+                engine.losses(window, &mut losses)?;
+            }
+            if exact.is_empty() {
+                exact.clone_from(&losses);
+            }
+            let (ratio, error) = ratio(&losses, &exact);
+            let name = match activations {
+                Activations::Float32 => "f32",
+                Activations::Int8 => "int8",
+            };
+            let perplexity = mean(&losses).exp();
+            println!("{name:<11}  {dtype:<5}  {perplexity:>10.4}  {ratio:.5} ± {error:.5}");
         }
-        if dtype == CacheType::F32 {
-            exact.clone_from(&losses);
-        }
-        let bytes = engine.cache.bytes().context("a cache that was allocated has a size")?;
-        let bytes = bytes / engine.cache.blocks / TOKENS_PER_BLOCK;
-        let (ratio, error) = ratio(&losses, &exact);
-        println!("{dtype:<6} {bytes:>11}  {:>10.4}  {ratio:.5} ± {error:.5}", mean(&losses).exp());
     }
     Ok(())
 }
@@ -88,16 +94,21 @@ fn ratio(losses: &[f64], exact: &[f64]) -> (f64, f64) {
 struct Engine {
     backend: CpuBackend,
     llama: Llama<CpuBackend>,
-    cache: CacheShape,
 }
 
 impl Engine {
     /// The model with a cache for one window.
-    fn load(file: &Gguf, dtype: CacheType, window: usize) -> anyhow::Result<Self> {
+    fn load(
+        file: &Gguf,
+        activations: Activations,
+        dtype: CacheType,
+        window: usize,
+    ) -> anyhow::Result<Self> {
         let config = ModelConfig::from_gguf(file)?;
         let shard = Shard::new(&config, 0, 1)?;
         let threads = std::thread::available_parallelism()?.get();
-        let options = CpuOptions { threads, kernels: Kernels::detect(), cores: None, spin: false };
+        let kernels = Kernels::detect();
+        let options = CpuOptions { threads, kernels, activations, cores: None, spin: false };
         let mut backend = CpuBackend::new(options, Box::new(Solo))?;
         let cache = CacheShape {
             layers: config.layers,
@@ -109,7 +120,7 @@ impl Engine {
         };
         backend.allocate_cache(cache)?;
         let llama = Llama::load(&mut backend, file, config, shard, |_| {})?;
-        Ok(Self { backend, llama, cache })
+        Ok(Self { backend, llama })
     }
 
     /// Adds the loss of each token of `window` but the first.

@@ -36,6 +36,7 @@ fn shared() -> anyhow::Result<Option<(Arc<Deployment>, Client)>> {
     let Some(model) = model()? else { return Ok(None) };
     let deployment = SHARED.get(|| {
         Setup::new(&model)?
+            .exact()
             .set("server.max_body_bytes", MAX_BODY)
             .set("model.max_seq_len", MAX_SEQ_LEN)
             .serve()

@@ -1,6 +1,6 @@
 //! Speed of a model of SmolLM2-135M's shapes with made-up weights:
 //!
-//!     cargo bench -p shardrun-cpu --bench passes [-- ISA...]
+//!     cargo bench -p shardrun-cpu --bench passes [-- [products | passes] ISA...]
 //!
 //! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
 //! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
@@ -11,7 +11,7 @@ use std::{env, time::Instant};
 
 use shardrun_comm::Solo;
 use shardrun_cpu::{
-    CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor, Vector,
+    Activations, CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor, Vector,
 };
 use shardrun_files::{MatrixView, TensorType};
 use shardrun_model::{Backend, Batch, CacheShape, CacheType, HeadShard, Rope, RopePairs, Span};
@@ -45,46 +45,70 @@ fn main() -> Result<(), CpuError> {
     let named: Vec<Isa> = env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
     let fast = |isa: &Isa| *isa != Isa::Scalar && Kernels::new(*isa).is_ok();
     let isas = if named.is_empty() { Isa::ALL.into_iter().filter(fast).collect() } else { named };
+    let wanted = |part: &str| {
+        let parts = ["products", "passes"];
+        env::args().all(|arg| !parts.contains(&&*arg)) || env::args().any(|arg| arg == part)
+    };
     for isa in isas {
         for threads in [1, 2] {
-            measure(isa, threads)?;
+            if wanted("products") {
+                products(isa, threads)?;
+            }
+            if wanted("passes") {
+                passes(isa, threads)?;
+            }
         }
     }
     Ok(())
 }
 
-fn measure(isa: Isa, threads: usize) -> Result<(), CpuError> {
-    let kernels = Kernels::new(isa)?;
-    let options = CpuOptions { threads, kernels, cores: None, spin: true };
-    let mut backend = CpuBackend::new(options, Box::new(Solo))?;
-    backend.allocate_cache(cache(CacheType::F32))?;
+fn products(isa: Isa, threads: usize) -> Result<(), CpuError> {
+    let mut backend = backend(isa, threads)?;
+    backend.allocate_cache(cache(CacheType::Bf16))?;
     let model = Model::new(&mut backend)?;
-    let report = |what: &str, rows: usize, Times { best, median }: Times| {
-        let (rate, best_rate) = (rows as f64 / median, rows as f64 / best);
-        println!(
-            "{:<6} {threads} threads  {what:<17} {rows:>4} rows  {:>8.2} ms {rate:>7.1} rows/s  \
-             best {:>8.2} ms {best_rate:>7.1} rows/s",
-            isa.name(),
-            median * 1e3,
-            best * 1e3,
-        );
-    };
-    for rows in [1, 8, 32, 512] {
-        let batch = one_span(rows, 0, true);
-        report("products", rows, time(rows, || model.products(&mut backend, &batch))?);
+    for rows in [1, 2, 4, 8, 16, 32, 64, 512] {
+        let batch = one_span(rows, 0, rows <= 64);
+        let times = time(rows, || model.products(&mut backend, &batch))?;
+        report(isa, threads, "products", rows, times);
     }
+    Ok(())
+}
+
+fn passes(isa: Isa, threads: usize) -> Result<(), CpuError> {
+    let mut backend = backend(isa, threads)?;
+    backend.allocate_cache(cache(CacheType::Bf16))?;
+    let model = Model::new(&mut backend)?;
     for dtype in CacheType::ALL {
         backend.allocate_cache(cache(dtype))?;
         for context in CONTEXTS {
             let batch = one_span(context, 0, false);
             let times = time(context, || model.pass(&mut backend, &batch))?;
-            report(&format!("prefill {dtype}"), context, times);
+            report(isa, threads, &format!("prefill {dtype}"), context, times);
             let batch = one_span(1, context, false);
             let times = time(1, || model.pass(&mut backend, &batch))?;
-            report(&format!("decode {dtype} {context}"), 1, times);
+            report(isa, threads, &format!("decode {dtype} {context}"), 1, times);
         }
     }
     Ok(())
+}
+
+fn backend(isa: Isa, threads: usize) -> Result<CpuBackend, CpuError> {
+    let kernels = Kernels::new(isa)?;
+    let activations = Activations::Int8;
+    let options = CpuOptions { threads, kernels, activations, cores: None, spin: true };
+    CpuBackend::new(options, Box::new(Solo))
+}
+
+fn report(isa: Isa, threads: usize, what: &str, rows: usize, times: Times) {
+    let Times { best, median } = times;
+    let (rate, best_rate) = (rows as f64 / median, rows as f64 / best);
+    println!(
+        "{:<6} {threads} threads  {what:<17} {rows:>4} rows  {:>8.2} ms {rate:>7.1} rows/s  \
+         best {:>8.2} ms {best_rate:>7.1} rows/s",
+        isa.name(),
+        median * 1e3,
+        best * 1e3,
+    );
 }
 
 fn cache(dtype: CacheType) -> CacheShape {

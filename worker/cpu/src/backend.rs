@@ -9,6 +9,7 @@ use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, HeadShard, Rope};
 use crate::{
     CpuError, Kernels, Matrix, Operand, Tensor, Vector, batch,
     cache::Cache,
+    operand::Forms,
     ops::{self, AttentionInput, Machine, RopeTable},
     pool::Pool,
     workspace::Workspace,
@@ -21,6 +22,8 @@ pub struct CpuOptions {
     pub threads: usize,
     /// The instruction set to use.
     pub kernels: Kernels,
+    /// What quantised matrices are multiplied with.
+    pub activations: Activations,
     /// The core of each thread, or `None` to leave that to the system. The first is for the thread that
     /// makes the backend, which should be the one that uses it.
     pub cores: Option<Vec<usize>>,
@@ -29,10 +32,19 @@ pub struct CpuOptions {
     pub spin: bool,
 }
 
+/// What quantised matrices are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activations {
+    /// Whole numbers of eight bits with a float32 scale for every 32 elements.
+    Int8,
+    /// Float32: exact, and several times slower.
+    Float32,
+}
+
 /// Runs one rank's share of a model on CPU cores.
 ///
 /// Operations compute at once; the sum of a product is one chain of multiply-adds along the inputs,
-/// so the bits of a row depend on nothing but the row, the weights and the instruction set.
+/// so the bits of a row depend on nothing but the row, the weights, the options and the instruction set.
 pub struct CpuBackend {
     machine: Machine,
     group: Box<dyn Group>,
@@ -40,6 +52,7 @@ pub struct CpuBackend {
     batch: Batch,
     rope: RopeTable,
     weight_bytes: usize,
+    activations: Activations,
 }
 
 impl CpuBackend {
@@ -50,7 +63,13 @@ impl CpuBackend {
     pub fn new(options: CpuOptions, group: Box<dyn Group>) -> Result<Self, CpuError> {
         let pool = Pool::new(options.threads, options.cores.as_deref(), options.spin)?;
         Ok(Self {
-            machine: Machine { kernels: options.kernels, pool, workspace: Workspace::default() },
+            machine: Machine {
+                kernels: options.kernels,
+                forms: Forms::default(),
+                pool,
+                workspace: Workspace::default(),
+            },
+            activations: options.activations,
             group,
             cache: None,
             batch: Batch::default(),
@@ -75,6 +94,10 @@ impl Backend for CpuBackend {
 
     fn pack(&mut self, parts: &[MatrixView<'_>]) -> Result<Matrix, CpuError> {
         let matrix = Matrix::pack(parts, &mut self.machine.pool)?;
+        let forms = &mut self.machine.forms;
+        let int8 = self.activations == Activations::Int8;
+        forms.floats |= matrix.has_floats() || !int8;
+        forms.quants |= matrix.has_quants() && int8;
         self.weight_bytes += matrix.bytes();
         Ok(matrix)
     }

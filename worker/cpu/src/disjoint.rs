@@ -28,6 +28,13 @@ impl<'a, T> Disjoint<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.first.add(range.start), range.len()) }
     }
 
+    /// Where the elements of `range` begin. Reading and writing them is for the one who has them alone.
+    pub(crate) fn pointer(&self, range: Range<usize>) -> *mut T {
+        assert!(range.start <= range.end && range.end <= self.len, "part within the slice");
+        // SAFETY: the range is inside the slice.
+        unsafe { self.first.add(range.start) }
+    }
+
     /// Writes one element.
     ///
     /// # Safety
@@ -86,6 +93,24 @@ impl<'a> Rectangle<'a> {
 
     pub(crate) fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Some columns of some rows.
+    pub(crate) fn part(&mut self, rows: Range<usize>, columns: Range<usize>) -> Rectangle<'_> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows within the rectangle");
+        assert!(
+            columns.start <= columns.end && columns.end <= self.columns,
+            "columns within the rectangle"
+        );
+        // Wrapping, since nothing follows the last row, if there is one.
+        let first = self.first.wrapping_add(rows.start * self.stride + columns.start);
+        Rectangle {
+            first,
+            rows: rows.len(),
+            columns: columns.len(),
+            stride: self.stride,
+            elements: PhantomData,
+        }
     }
 
     /// One row of it.

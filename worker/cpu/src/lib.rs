@@ -21,7 +21,7 @@ mod tensor;
 mod testing;
 mod workspace;
 
-pub use backend::{CpuBackend, CpuOptions};
+pub use backend::{Activations, CpuBackend, CpuOptions};
 pub use batch::BatchError;
 pub use error::CpuError;
 pub use isa::Isa;

@@ -6,8 +6,12 @@ use shardrun_files::{MatrixView, TensorType};
 use crate::{Isa, Kernels};
 
 /// Every type that a matrix may have.
-pub(crate) const TYPES: [TensorType; 4] =
-    [TensorType::F32, TensorType::F16, TensorType::Q4_1, TensorType::Q8_0];
+pub(crate) const TYPES: [TensorType; 11] = TensorType::ALL;
+
+/// The quantised ones of these.
+pub(crate) fn quantised() -> Vec<TensorType> {
+    TYPES.into_iter().filter(|tensor_type| tensor_type.block_len() > 1).collect()
+}
 
 /// A small random generator (Vigna's splitmix64), so that tests repeat.
 pub(crate) struct Random(pub(crate) u64);
@@ -44,22 +48,29 @@ impl Stored {
         let mut random = Random(seed);
         let mut bytes = Vec::new();
         for _ in 0..rows * columns / tensor_type.block_len() {
-            let scale = f16::from_f32(random.value() / 8.0).to_le_bytes();
-            match tensor_type {
-                TensorType::F32 => bytes.extend(random.value().to_le_bytes()),
-                TensorType::F16 => bytes.extend(scale),
-                TensorType::Q4_1 => {
-                    bytes.extend(scale);
-                    bytes.extend(f16::from_f32(random.value()).to_le_bytes());
-                }
-                TensorType::Q8_0 => bytes.extend(scale),
-            }
-            let quants = match tensor_type {
-                TensorType::F32 | TensorType::F16 => 0,
-                TensorType::Q4_1 => 16,
-                TensorType::Q8_0 => 32,
+            let first = bytes.len();
+            bytes.extend((0..tensor_type.block_bytes()).map(|_| random.bits() as u8));
+            let block = &mut bytes[first..];
+            // Anything else may be any bits.
+            let mut half = |at: usize, greatest: f32| {
+                let half = f16::from_f32(random.value() * greatest).to_le_bytes();
+                block[at..at + 2].copy_from_slice(&half);
             };
-            bytes.extend((0..quants).map(|_| random.bits() as u8));
+            match tensor_type {
+                TensorType::F32 => block.copy_from_slice(&random.value().to_le_bytes()),
+                TensorType::BF16 => block.copy_from_slice(&random.value().to_le_bytes()[2..]),
+                TensorType::F16 => half(0, 1.0),
+                TensorType::Q4_0 | TensorType::Q5_0 | TensorType::Q8_0 => half(0, 0.125),
+                TensorType::Q4_1 | TensorType::Q5_1 => {
+                    half(0, 0.125);
+                    half(2, 1.0);
+                }
+                TensorType::Q4_K | TensorType::Q5_K => {
+                    half(0, 0.004);
+                    half(2, 0.02);
+                }
+                TensorType::Q6_K => half(208, 0.001),
+            }
         }
         Self { tensor_type, rows, columns, bytes }
     }
@@ -77,24 +88,21 @@ impl Stored {
     /// A row dequantised, straight from the definition of the types.
     pub(crate) fn row(&self, row: usize) -> Vec<f32> {
         let view = self.view();
-        let half = |bytes: &[u8]| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
-        let blocks = view.row(row).chunks_exact(self.tensor_type.block_bytes());
-        blocks
-            .flat_map(|block| match self.tensor_type {
-                TensorType::F32 => vec![f32::from_le_bytes(block.try_into().expect("four bytes"))],
-                TensorType::F16 => vec![half(block)],
-                TensorType::Q4_1 => {
-                    let (d, m) = (half(block), half(&block[2..]));
-                    let low = block[4..].iter().map(|byte| byte & 15);
-                    let high = block[4..].iter().map(|byte| byte >> 4);
-                    low.chain(high).map(|quant| f32::from(quant) * d + m).collect()
-                }
-                TensorType::Q8_0 => {
-                    let d = half(block);
-                    block[2..].iter().map(|&quant| f32::from(quant as i8) * d).collect()
-                }
-            })
-            .collect()
+        let bytes = view.row_blocks(row).bytes;
+        let float = |bytes: &[u8], shift: usize| {
+            let mut word = [0; 4];
+            word[shift..].copy_from_slice(bytes);
+            f32::from_le_bytes(word)
+        };
+        match self.tensor_type {
+            TensorType::F32 => bytes.chunks(4).map(|bytes| float(bytes, 0)).collect(),
+            TensorType::BF16 => bytes.chunks(2).map(|bytes| float(bytes, 2)).collect(),
+            TensorType::F16 => bytes
+                .chunks(2)
+                .map(|half| f16::from_le_bytes([half[0], half[1]]).to_f32())
+                .collect(),
+            _ => view.sub_blocks(row).flat_map(|sub_block| sub_block.values()).collect(),
+        }
     }
 }
 

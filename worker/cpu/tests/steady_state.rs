@@ -7,7 +7,7 @@ use std::{
 };
 
 use shardrun_comm::Solo;
-use shardrun_cpu::{CpuBackend, CpuError, CpuOptions, Kernels, Matrix, Vector};
+use shardrun_cpu::{Activations, CpuBackend, CpuError, CpuOptions, Kernels, Matrix, Vector};
 use shardrun_files::{MatrixView, TensorType};
 use shardrun_model::{
     Backend, Batch, BlockCopy, CacheShape, CacheType, HeadShard, Rope, RopePairs, Span,
@@ -102,7 +102,13 @@ impl Layer {
 
 /// What an iteration allocates that is like those before it.
 fn allocations(dtype: CacheType, window: Option<NonZeroUsize>) -> Result<usize, CpuError> {
-    let options = CpuOptions { threads: 2, kernels: Kernels::detect(), cores: None, spin: true };
+    let options = CpuOptions {
+        threads: 2,
+        kernels: Kernels::detect(),
+        activations: Activations::Int8,
+        cores: None,
+        spin: true,
+    };
     let mut backend = CpuBackend::new(options, Box::new(Solo))?;
     backend.allocate_cache(CacheShape {
         layers: 1,

@@ -1,6 +1,6 @@
 //! The reference reading of each [`TensorType`]: plain, and what every kernel is tested against.
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::{MatrixView, TensorType};
 
@@ -11,53 +11,39 @@ impl MatrixView<'_> {
     /// If there is no such row, or `out` is not as long as a row.
     pub fn dequantise_row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.columns(), "as many floats as columns");
-        let bytes = self.row(row);
         match self.tensor_type() {
-            TensorType::F32 => {
-                for (x, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-                    *x = f32::from_le_bytes(bytes);
-                }
+            TensorType::F32 => floats(self.row(row), out, f32::from_le_bytes),
+            TensorType::F16 => floats(self.row(row), out, |half| f16::from_le_bytes(half).to_f32()),
+            TensorType::BF16 => {
+                floats(self.row(row), out, |half| bf16::from_le_bytes(half).to_f32());
             }
-            TensorType::F16 => {
-                for (x, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-                    *x = f16::from_le_bytes(bytes).to_f32();
-                }
-            }
-            TensorType::Q4_1 => {
-                for (x, block) in out.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks().0) {
-                    q4_1(block, x);
-                }
-            }
-            TensorType::Q8_0 => {
-                for (x, block) in out.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks().0) {
-                    q8_0(block, x);
+            TensorType::Q4_0
+            | TensorType::Q4_1
+            | TensorType::Q5_0
+            | TensorType::Q5_1
+            | TensorType::Q8_0
+            | TensorType::Q4_K
+            | TensorType::Q5_K
+            | TensorType::Q6_K => {
+                for (out, sub_block) in out.as_chunks_mut().0.iter_mut().zip(self.sub_blocks(row)) {
+                    *out = sub_block.values();
                 }
             }
         }
     }
 }
 
-fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
-    let [d0, d1, m0, m1, nibbles @ ..] = block;
-    let d = f16::from_le_bytes([*d0, *d1]).to_f32();
-    let m = f16::from_le_bytes([*m0, *m1]).to_f32();
-    for (j, byte) in nibbles.iter().enumerate() {
-        out[j] = f32::from(byte & 0xf) * d + m;
-        out[j + 16] = f32::from(byte >> 4) * d + m;
-    }
-}
-
-fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
-    let [d0, d1, quants @ ..] = block;
-    let d = f16::from_le_bytes([*d0, *d1]).to_f32();
-    for (x, quant) in out.iter_mut().zip(quants) {
-        *x = f32::from(quant.cast_signed()) * d;
+fn floats<const N: usize>(bytes: &[u8], out: &mut [f32], read: fn([u8; N]) -> f32) {
+    for (x, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+        *x = read(bytes);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     fn read(tensor_type: TensorType, columns: usize, bytes: &[u8]) -> Vec<f32> {
@@ -99,6 +85,35 @@ mod tests {
     }
 
     #[test]
+    fn every_type_is_read_as_the_reference_reads_it() {
+        #[derive(Deserialize)]
+        struct Golden {
+            r#type: String,
+            blocks: String,
+            values: String,
+        }
+        let golden = include_str!("../../../tests/golden/quants.json");
+        let golden: Vec<Golden> = serde_json::from_str(golden).unwrap();
+        let names: Vec<&str> = golden.iter().map(|golden| golden.r#type.as_str()).collect();
+        // Floats of 16 and 32 bits are read by hand above.
+        assert_eq!(names, TensorType::ALL[2..].iter().map(|t| t.name()).collect::<Vec<_>>());
+        for (golden, tensor_type) in golden.iter().zip(&TensorType::ALL[2..]) {
+            let expected: Vec<f32> = (bytes_of(&golden.values).as_chunks().0.iter())
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect();
+            assert_eq!(expected.len(), 4 * tensor_type.block_len());
+            let ours = read(*tensor_type, expected.len(), &bytes_of(&golden.blocks));
+            assert_eq!(ours, expected, "{tensor_type}");
+        }
+    }
+
+    fn bytes_of(hex: &str) -> Vec<u8> {
+        let pairs = hex.as_bytes().as_chunks::<2>().0;
+        let byte = |pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+        pairs.iter().map(|pair| byte(pair)).collect()
+    }
+
+    #[test]
     fn rows_and_cuts_are_read_where_they_lie() {
         // Two rows of two blocks, whose scales are 1, 2, 3 and 4, and whose quants are all 1.
         let mut bytes = Vec::new();
@@ -114,5 +129,25 @@ mod tests {
         let mut half = [0.0; 32];
         matrix.columns_in(32..64).unwrap().dequantise_row(0, &mut half);
         assert_eq!(half, [2.0; 32]);
+    }
+
+    #[test]
+    fn columns_may_begin_and_end_within_a_super_block() {
+        for tensor_type in [TensorType::Q4_K, TensorType::Q5_K, TensorType::Q6_K] {
+            // Two rows of three super-blocks; any bytes will do but scales that are no numbers.
+            let bytes: Vec<u8> =
+                (0..tensor_type.bytes(2 * 768)).map(|i| (i * i % 251) as u8 & 0x7b).collect();
+            let matrix = MatrixView::new(tensor_type, 2, 768, &bytes).unwrap();
+            let mut whole = [0.0; 768];
+            matrix.dequantise_row(1, &mut whole);
+            assert!(whole.iter().all(|x| x.is_finite()) && whole[..32] != whole[32..64]);
+            for (start, end) in [(0, 768), (32, 64), (96, 256), (256, 512), (224, 736), (544, 544)]
+            {
+                let cut = matrix.columns_in(start..end).unwrap().rows_in(1..2);
+                let mut part = vec![f32::NAN; end - start];
+                cut.dequantise_row(0, &mut part);
+                assert_eq!(part, whole[start..end], "{tensor_type} {start}..{end}");
+            }
+        }
     }
 }

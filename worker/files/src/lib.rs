@@ -6,10 +6,14 @@
 mod dequantise;
 mod error;
 mod gguf;
+mod sub_block;
 mod tensor;
+mod tensor_type;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use error::{Fault, FileError};
 pub use gguf::{Array, Gguf, StoredType, TensorInfo, Value};
-pub use tensor::{MatrixView, Misaligned, TensorType};
+pub use sub_block::{StoredScales, SubBlock, decode_sub_block, stored_scales};
+pub use tensor::{MatrixView, Misaligned, RowBlocks};
+pub use tensor_type::TensorType;

@@ -5,65 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-/// How the numbers of a tensor are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TensorType {
-    /// 32-bit floats.
-    F32,
-    /// IEEE half floats.
-    F16,
-    /// Blocks of 32: f16 scale `d`, f16 minimum `m`, 16 bytes of nibbles; `w = q * d + m`.
-    /// Byte j holds element j in its low and element j + 16 in its high nibble.
-    Q4_1,
-    /// Blocks of 32: f16 scale `d`, 32 signed bytes; `w = q * d`.
-    Q8_0,
-}
-
-impl TensorType {
-    /// Elements in one block; 1 for plain floats.
-    #[must_use]
-    pub fn block_len(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 => 1,
-            Self::Q4_1 | Self::Q8_0 => 32,
-        }
-    }
-
-    /// Bytes of one block.
-    #[must_use]
-    pub fn block_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-            Self::Q4_1 => 20,
-            Self::Q8_0 => 34,
-        }
-    }
-
-    /// Bytes of `len` elements, a whole number of blocks.
-    ///
-    /// # Panics
-    /// If they are more than can be addressed.
-    #[must_use]
-    pub fn bytes(self, len: usize) -> usize {
-        self.checked_bytes(len).expect("elements of a tensor can be addressed")
-    }
-
-    fn checked_bytes(self, len: usize) -> Option<usize> {
-        (len / self.block_len()).checked_mul(self.block_bytes())
-    }
-
-    /// The name that files and tools use.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Q4_1 => "Q4_1",
-            Self::Q8_0 => "Q8_0",
-        }
-    }
-}
+use crate::{SubBlock, TensorType, decode_sub_block};
 
 /// A rectangle of a row-major matrix `[rows, columns]` as it is stored: `columns` runs along the
 /// input dimension of a linear layer, along which blocks lie.
@@ -72,11 +14,24 @@ pub struct MatrixView<'a> {
     tensor_type: TensorType,
     rows: usize,
     columns: usize,
+    /// The element of its block at which the columns begin: a multiple of the type's sub-block.
+    first: usize,
     row_stride: usize,
+    /// From the block in which the columns of the first row begin.
     data: &'a [u8],
 }
 
-/// A cut that does not fall on a block.
+/// The blocks that one row of a view touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowBlocks<'a> {
+    /// Whole blocks, as they are stored.
+    pub bytes: &'a [u8],
+    /// The element of the first block at which the row's columns begin; not 0 only where columns
+    /// were cut within a super-block.
+    pub first: usize,
+}
+
+/// A cut that does not fall on a block, or on a sub-block where blocks have such.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("columns {start}..{end} of a {name} matrix don't begin and end on blocks of {block}")]
 pub struct Misaligned {
@@ -86,7 +41,7 @@ pub struct Misaligned {
     pub end: usize,
     /// The matrix's type.
     pub name: &'static str,
-    /// Columns in a block.
+    /// Columns between two places at which they can be cut.
     pub block: usize,
 }
 
@@ -108,6 +63,7 @@ impl<'a> MatrixView<'a> {
             tensor_type,
             rows,
             columns,
+            first: 0,
             row_stride,
             data,
         })
@@ -147,34 +103,68 @@ impl<'a> MatrixView<'a> {
     /// The columns of `range` alone.
     ///
     /// # Errors
-    /// [`Misaligned`] unless the cut falls on blocks.
+    /// [`Misaligned`] unless the cut falls on sub-blocks ([`TensorType::sub_block_len`]).
     ///
     /// # Panics
     /// If `range` is not within the columns.
     pub fn columns_in(&self, range: Range<usize>) -> Result<Self, Misaligned> {
         assert!(range.start <= range.end && range.end <= self.columns, "columns within the matrix");
-        let block = self.tensor_type.block_len();
-        if !range.start.is_multiple_of(block) || !range.end.is_multiple_of(block) {
+        let granule = self.tensor_type.sub_block_len();
+        if !range.start.is_multiple_of(granule) || !range.end.is_multiple_of(granule) {
             return Err(Misaligned {
                 start: range.start,
                 end: range.end,
                 name: self.tensor_type.name(),
-                block,
+                block: granule,
             });
         }
-        let first = self.tensor_type.bytes(range.start);
-        let data = if self.rows == 0 { self.data } else { &self.data[first..] };
-        Ok(Self { columns: range.len(), data, ..*self })
+        let start = self.first + range.start;
+        let first = start % self.tensor_type.block_len();
+        let skipped = self.tensor_type.bytes(start - first);
+        let data = if self.rows == 0 { self.data } else { &self.data[skipped..] };
+        Ok(Self { columns: range.len(), first, data, ..*self })
     }
 
-    /// The bytes of one row.
+    /// The bytes of one row of whole blocks.
+    ///
+    /// # Panics
+    /// If there is no such row, or the columns were cut within a block: [`Self::row_blocks`] gives
+    /// the bytes of those.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &'a [u8] {
+        let whole = self.first == 0 && self.columns.is_multiple_of(self.tensor_type.block_len());
+        assert!(whole, "columns of whole blocks");
+        self.row_blocks(row).bytes
+    }
+
+    /// The blocks that one row touches.
     ///
     /// # Panics
     /// If there is no such row.
     #[must_use]
-    pub fn row(&self, row: usize) -> &'a [u8] {
+    pub fn row_blocks(&self, row: usize) -> RowBlocks<'a> {
         assert!(row < self.rows, "row within the matrix");
-        &self.data[row * self.row_stride..][..self.tensor_type.bytes(self.columns)]
+        let elements = match self.columns {
+            0 => 0,
+            columns => (self.first + columns).next_multiple_of(self.tensor_type.block_len()),
+        };
+        let bytes = &self.data[row * self.row_stride..][..self.tensor_type.bytes(elements)];
+        RowBlocks { bytes, first: self.first }
+    }
+
+    /// One row of a quantised type, 32 columns at a time.
+    ///
+    /// # Panics
+    /// If there is no such row, or the type is not a quantised one.
+    pub fn sub_blocks(&self, row: usize) -> impl Iterator<Item = SubBlock> + use<'a> {
+        let RowBlocks { bytes, first } = self.row_blocks(row);
+        let tensor_type = self.tensor_type;
+        let len = tensor_type.sub_block_len();
+        let in_block = tensor_type.block_len() / len;
+        (first / len..(first + self.columns) / len).map(move |sub| {
+            let block = &bytes[tensor_type.bytes(sub / in_block * tensor_type.block_len())..];
+            decode_sub_block(tensor_type, &block[..tensor_type.block_bytes()], sub % in_block)
+        })
     }
 }
 
@@ -254,6 +244,37 @@ mod tests {
             "columns 16..48 of a Q8_0 matrix don't begin and end on blocks of 32"
         );
         assert!(whole.columns_in(0..33).is_err());
+    }
+
+    #[test]
+    fn a_super_block_is_cut_on_its_sub_blocks() {
+        // Two rows of two super-blocks; every byte of one is `10 * row + block`.
+        let data: Vec<u8> = [0, 1, 10, 11].into_iter().flat_map(|id| [id; 144]).collect();
+        let whole = MatrixView::new(TensorType::Q4_K, 2, 512, &data).unwrap();
+        let touched = |view: &MatrixView<'_>, row| {
+            let RowBlocks { bytes, first } = view.row_blocks(row);
+            (bytes.chunks(144).map(|block| block[0]).collect::<Vec<_>>(), first)
+        };
+        let middle = whole.columns_in(224..288).unwrap();
+        assert_eq!(touched(&middle, 1), (vec![10, 11], 224));
+        // A cut of a cut, in the other block and in the same one.
+        assert_eq!(touched(&middle.columns_in(32..64).unwrap(), 1), (vec![11], 0));
+        let last = whole.columns_in(320..512).unwrap();
+        assert_eq!(touched(&last, 0), (vec![1], 64));
+        assert_eq!(touched(&last.columns_in(96..128).unwrap().rows_in(1..2), 0), (vec![11], 160));
+        assert_eq!(touched(&last.columns_in(192..192).unwrap(), 1), (vec![], 0));
+        assert_eq!(whole.columns_in(256..512).unwrap().row(1), [11; 144]);
+        assert_eq!(
+            whole.columns_in(16..48).unwrap_err().to_string(),
+            "columns 16..48 of a Q4_K matrix don't begin and end on blocks of 32"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "columns of whole blocks")]
+    fn half_a_super_block_has_no_bytes_of_its_own() {
+        let whole = MatrixView::new(TensorType::Q6_K, 1, 256, &[0; 210]).unwrap();
+        let _ = whole.columns_in(0..128).unwrap().row(0);
     }
 
     #[test]

@@ -47,13 +47,7 @@ impl GgufBuilder {
     /// Adds a tensor of `shape`, the dimension along memory first.
     #[must_use]
     pub fn tensor(self, name: &str, shape: &[u64], tensor_type: TensorType, data: &[u8]) -> Self {
-        let id = match tensor_type {
-            TensorType::F32 => 0,
-            TensorType::F16 => 1,
-            TensorType::Q4_1 => 3,
-            TensorType::Q8_0 => 8,
-        };
-        self.tensor_of(name, shape, id, data)
+        self.tensor_of(name, shape, tensor_type.ggml_id(), data)
     }
 
     /// Adds a tensor stored as ggml's type number `type_id`.

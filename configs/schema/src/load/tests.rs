@@ -62,7 +62,7 @@ fn the_engine_has_the_references_defaults_and_names() {
     assert_eq!(model_of.context_chunking_policy, ContextChunkingPolicy::FirstComeFirstServed);
     assert_eq!((model_of.max_beam_width, model_of.max_logits_rows), (8, 512));
     assert_eq!((model_of.queue_timeout, model_of.request_timeout), (None, None));
-    assert_eq!(cache.dtype, KvCacheDtype::F32);
+    assert_eq!(cache.dtype, KvCacheDtype::Bf16);
     assert!(cache.enable_block_reuse && cache.enable_partial_reuse);
     assert_eq!((cache.event_buffer_max_size, cache.max_attention_window.len()), (0, 0));
     let metrics = &engine.metrics;
@@ -74,7 +74,7 @@ fn the_engine_has_the_references_defaults_and_names() {
     let text = model(
         "batch_scheduler_policy = \"max_utilization\"\n\
          context_chunking_policy = \"equal_progress\"\nqueue_timeout_ms = 250\n\
-         request_timeout_ms = 86400000\n[kv_cache]\ndtype = \"bf16\"\nenable_block_reuse = false\n\
+         request_timeout_ms = 86400000\n[kv_cache]\ndtype = \"f16\"\nenable_block_reuse = false\n\
          event_buffer_max_size = 64\nmax_attention_window = 4096\n\
          [metrics]\nrequest_stats_max_iterations = 10",
     );
@@ -86,7 +86,7 @@ fn the_engine_has_the_references_defaults_and_names() {
     assert_eq!(model_of.context_chunking_policy, ContextChunkingPolicy::EqualProgress);
     assert_eq!(model_of.queue_timeout.unwrap().as_millis(), 250);
     assert_eq!(model_of.request_timeout.unwrap().as_secs(), 86400);
-    assert_eq!(cache.dtype, KvCacheDtype::Bf16);
+    assert_eq!(cache.dtype, KvCacheDtype::F16);
     assert!(!cache.enable_block_reuse && cache.enable_partial_reuse);
     assert_eq!(cache.event_buffer_max_size, 64);
     assert_eq!(cache.max_attention_window, [4096, 128]);

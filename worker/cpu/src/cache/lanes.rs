@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use shardrun_model::CacheType;
 
-use crate::matrix::{BlockType, records};
+use crate::matrix::{BlockType, floats};
 
 /// The greatest whole number of a lane of [`CacheType::Int8`].
 const GREATEST: f32 = 127.0;
@@ -73,9 +73,9 @@ impl BlockType for CacheType {
     #[inline]
     fn for_each_weight(self, record: &[u8], lane: usize, mut each: impl FnMut(usize, f32)) {
         let lane = match self {
-            Self::F32 => f32::from_le_bytes(records::item(record, 0, lane)),
-            Self::Bf16 => bf16::from_le_bytes(records::item(record, 0, lane)).to_f32(),
-            Self::F16 => f16::from_le_bytes(records::item(record, 0, lane)).to_f32(),
+            Self::F32 => f32::from_le_bytes(floats::item(record, lane)),
+            Self::Bf16 => bf16::from_le_bytes(floats::item(record, lane)).to_f32(),
+            Self::F16 => f16::from_le_bytes(floats::item(record, lane)).to_f32(),
             Self::Int8 => f32::from(record[lane].cast_signed()),
         };
         each(0, lane);

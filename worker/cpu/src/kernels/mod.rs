@@ -2,6 +2,8 @@
 //!
 //! `scalar` says in plain Rust what each kernel computes; `vector` has the fast ones.
 
+mod int8;
+mod plane;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod vector;
@@ -9,12 +11,26 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use shardrun_model::CacheType;
 
-use crate::{CpuError, Isa, disjoint::Rectangle, matrix::Weights};
+use crate::{
+    CpuError, Isa,
+    disjoint::Rectangle,
+    matrix::{FloatType, GROUP, QuantWeights, SUB_BLOCK, Weights},
+    operand::{FloatPanels, QuantPanels, QuantRow},
+};
+
+pub(crate) use plane::Plane;
+
+use int8::Int8;
 
 /// Most rows that [`Kernels::multiply_rows`] takes.
 pub(crate) const MOST_ROWS: usize = 8;
+
+/// Where the greatest magnitude of thirty-two activations is not above this, they are taken for zeros.
+const LEAST_GREATEST: f32 = 1e-30;
 
 /// Kernels that this CPU was found to run.
 #[derive(Clone, Copy, Debug)]
@@ -89,20 +105,118 @@ impl Kernels {
     }
 
     /// Products of every row of a panel with every output of `weights`. `panel` is
-    /// `[inputs][rows]`, `products` `[rows, outputs]`, which may be fewer outputs than the groups hold.
+    /// `[inputs][rows]`, `products` `[rows, outputs]`, which may be fewer outputs than the groups hold;
+    /// with `add`, what is in them counts.
     ///
     /// Each product is added up along the inputs, one by one and in their order, whatever the number
     /// of rows: so a row's products have the same bits in any batch.
     pub(crate) fn multiply_panel(
         self,
-        weights: Weights<'_>,
+        weights: Weights<'_, FloatType>,
         panel: &[f32],
         products: Rectangle<'_>,
+        add: bool,
     ) {
         weights.check();
         assert!((1..=self.panel_rows()).contains(&products.rows()), "rows of a panel");
         assert!(panel.len() >= weights.inputs * products.rows(), "a panel of all inputs");
-        each!(self, kernels => kernels.multiply_panel(weights, panel, products));
+        each!(self, kernels => kernels.multiply_panel(weights, panel, products, add));
+    }
+
+    /// Products in float32 of all rows of `x` with quantised weights, which are dequantised on the way:
+    /// those of [`Kernels::multiply_panel`] with the weights that they stand for.
+    pub(crate) fn multiply_dequantised(
+        self,
+        weights: &QuantWeights<'_>,
+        x: &FloatPanels,
+        products: &mut Rectangle<'_>,
+    ) {
+        /// Sub-blocks at a time: 16 KiB of float32.
+        const CHUNK: usize = 8;
+        weights.check();
+        let mut planes = [Plane::default(); CHUNK];
+        let mut expanded = [[[0.0; GROUP]; SUB_BLOCK]; CHUNK];
+        let first = weights.sub_blocks.start;
+        for group in 0..weights.groups {
+            let outputs = group * GROUP..products.columns().min((group + 1) * GROUP);
+            for start in weights.sub_blocks.clone().step_by(CHUNK) {
+                let chunk = start..weights.sub_blocks.end.min(start + CHUNK);
+                let planes = &mut planes[..chunk.len()];
+                self.unpack(weights, group, chunk.clone(), planes);
+                for (plane, expanded) in planes.iter().zip(&mut expanded) {
+                    each!(self, kernels => kernels.expand(plane, expanded));
+                }
+                let floats = Weights {
+                    block_type: FloatType::F32,
+                    records: bytemuck::cast_slice(&expanded[..chunk.len()]),
+                    groups: 1,
+                    inputs: chunk.len() * SUB_BLOCK,
+                    group_bytes: 0,
+                };
+                for (rows, panel) in x.panels() {
+                    let panel = &panel[(start - first) * SUB_BLOCK * rows.len()..];
+                    let products = products.part(rows, outputs.clone());
+                    self.multiply_panel(floats, panel, products, start > first);
+                }
+            }
+        }
+    }
+
+    /// Most rows of a panel of quantised activations.
+    pub(crate) fn quant_panel_rows(self) -> usize {
+        fn rows<K: Int8>(_: K) -> usize {
+            K::PANEL_ROWS
+        }
+        each!(self, kernels => rows(kernels))
+    }
+
+    /// Products of all rows of `x` with quantised weights: see [`int8`].
+    pub(crate) fn multiply_quants(
+        self,
+        weights: &QuantWeights<'_>,
+        x: &QuantPanels,
+        products: &mut Rectangle<'_>,
+    ) {
+        weights.check();
+        assert_eq!(x.columns(), weights.sub_blocks.len() * SUB_BLOCK, "columns for all inputs");
+        assert_eq!(x.rows(), products.rows(), "products for all rows");
+        assert!(products.columns().div_ceil(GROUP) == weights.groups, "products of all groups");
+        each!(self, kernels => int8::multiply(kernels, weights, x, products));
+    }
+
+    /// Unpacks `sub_blocks` of one group.
+    pub(crate) fn unpack(
+        self,
+        weights: &QuantWeights<'_>,
+        group: usize,
+        sub_blocks: Range<usize>,
+        planes: &mut [Plane],
+    ) {
+        weights.check();
+        assert!(
+            group < weights.groups && sub_blocks.end <= weights.sub_blocks.end,
+            "in the weights"
+        );
+        each!(self, kernels => int8::unpack(kernels, weights, group, sub_blocks, planes));
+    }
+
+    /// Quantises as many elements as `row` has room for, thirty-two at a time: the greatest magnitude
+    /// becomes 127, the others the nearest whole numbers, halves to even.
+    pub(crate) fn quantise(self, values: &[f32], row: QuantRow<'_>) {
+        assert_eq!(values.len(), row.sub_blocks() * SUB_BLOCK, "elements for all sub-blocks");
+        each!(self, kernels => kernels.quantise(values, row));
+    }
+
+    /// `x / sqrt(mean(x^2) + epsilon) * gain`
+    pub(crate) fn rms_norm(self, x: &[f32], gain: &[f32], epsilon: f32, normed: &mut [f32]) {
+        assert_eq!((gain.len(), normed.len()), (x.len(), x.len()), "as many of each");
+        each!(self, kernels => kernels.rms_norm(x, gain, epsilon, normed));
+    }
+
+    /// Adds `x` to `sum`, element by element.
+    pub(crate) fn add(self, sum: &mut [f32], x: &[f32]) {
+        assert_eq!(sum.len(), x.len(), "as many of each");
+        each!(self, kernels => kernels.add(sum, x));
     }
 
     /// Adds to `sums` `[rows, outputs]` the products of up to [`MOST_ROWS`] rows, which begin

@@ -3,9 +3,11 @@
 
 use shardrun_model::CacheType;
 
+use super::{LEAST_GREATEST, plane::Plane};
 use crate::{
     disjoint::Rectangle,
-    matrix::{BlockType, GROUP, LONGEST_BLOCK, Weights},
+    matrix::{BlockType, FloatType, GROUP, SUB_BLOCK, Weights},
+    operand::{QuantRow, QuantToken},
 };
 
 /// Rows that one pass over the weights multiplies.
@@ -22,12 +24,13 @@ impl Scalar {
 
     pub(super) fn multiply_panel(
         self,
-        weights: Weights<'_>,
+        weights: Weights<'_, FloatType>,
         panel: &[f32],
         products: Rectangle<'_>,
+        add: bool,
     ) {
         let rows = products.rows();
-        multiply(weights, products, false, |row, input| panel[input * rows + row]);
+        multiply(weights, products, add, |row, input| panel[input * rows + row]);
     }
 
     pub(super) fn multiply_rows(
@@ -58,6 +61,47 @@ impl Scalar {
             *gate = *gate / (1.0 + (-*gate).exp()) * up;
         }
     }
+
+    pub(super) fn add(self, sum: &mut [f32], x: &[f32]) {
+        for (sum, x) in sum.iter_mut().zip(x) {
+            *sum += x;
+        }
+    }
+
+    pub(super) fn rms_norm(self, x: &[f32], gain: &[f32], epsilon: f32, normed: &mut [f32]) {
+        let squares: f64 = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        let mean = squares / x.len() as f64;
+        let scale = (1.0 / (mean + f64::from(epsilon)).sqrt()) as f32;
+        for (normed, (x, gain)) in normed.iter_mut().zip(x.iter().zip(gain)) {
+            *normed = x * scale * gain;
+        }
+    }
+
+    pub(super) fn quantise(self, values: &[f32], mut row: QuantRow<'_>) {
+        for (at, values) in values.chunks_exact(SUB_BLOCK).enumerate() {
+            let greatest = values.iter().map(|value| value.abs()).fold(0.0, f32::max);
+            let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
+            let mut sums = [0.0; 2];
+            let quants = row.quants(at);
+            for (place, value) in values.iter().enumerate() {
+                let quant = (value * inverse).round_ties_even();
+                sums[place / 16] += quant;
+                // SAFETY: a row has room for thirty-two quants of a sub-block.
+                unsafe { quants.add(place).write(quant as i8) };
+            }
+            row.finish(at, QuantToken::new(greatest, sums));
+        }
+    }
+
+    pub(super) fn expand(self, plane: &Plane, weights: &mut [[f32; GROUP]; SUB_BLOCK]) {
+        let mut values = [0.0; SUB_BLOCK];
+        for lane in 0..GROUP {
+            plane.lane(lane, &mut values);
+            for (weights, value) in weights.iter_mut().zip(values) {
+                weights[lane] = value;
+            }
+        }
+    }
 }
 
 /// Sums of weight times input, per row and output; on top of what is there if `add`.
@@ -68,7 +112,6 @@ fn multiply<T: BlockType>(
     input: impl Fn(usize, usize) -> f32,
 ) {
     let rows = sums.rows();
-    let block = weights.block_type.block_len();
     for group in 0..weights.groups {
         let first = group * GROUP;
         let lanes = GROUP.min(sums.columns() - first);
@@ -79,19 +122,12 @@ fn multiply<T: BlockType>(
             }
         }
         for (at, record) in weights.group(group).enumerate() {
-            let mut unpacked = [[0.0; GROUP]; LONGEST_BLOCK];
             for lane in 0..GROUP {
-                weights.block_type.for_each_weight(record, lane, |element, weight| {
-                    unpacked[element][lane] = weight;
-                });
-            }
-            for element in 0..block {
-                for row in 0..rows {
-                    let input = input(row, at * block + element);
-                    for lane in 0..GROUP {
-                        totals[row][lane] += unpacked[element][lane] * input;
+                weights.block_type.for_each_weight(record, lane, |_, weight| {
+                    for row in 0..rows {
+                        totals[row][lane] += weight * input(row, at);
                     }
-                }
+                });
             }
         }
         for row in 0..rows {

@@ -1,11 +1,15 @@
 use half::{bf16, f16};
 use proptest::prelude::*;
+use shardrun_files::TensorType;
 
 use super::*;
 use crate::{
-    matrix::Matrix,
+    Operand,
+    matrix::{Matrix, Run},
+    operand::Forms,
     pool::Pool,
     testing::{Random, Stored, TYPES, kernels_that_run},
+    workspace::Workspace,
 };
 
 /// How far a sum may be from another one of the same products, relative to the sum of their
@@ -17,9 +21,26 @@ fn scalar() -> Kernels {
     Kernels::new(Isa::Scalar).expect("runs everywhere")
 }
 
-fn pack(stored: &Stored) -> Matrix {
+fn pack_columns(stored: &Stored, columns: &Range<usize>) -> Matrix {
     let mut pool = Pool::new(1, None, false).expect("no threads to start");
-    Matrix::pack(&[stored.view()], &mut pool).expect("a small matrix")
+    let view = stored.view().columns_in(columns.clone()).expect("on sub-blocks");
+    Matrix::pack(&[view], &mut pool).expect("a small matrix")
+}
+
+/// A matrix of some hundred columns, and some of them.
+fn any_columns(
+    tensor_type: TensorType,
+    outputs: usize,
+    blocks: usize,
+    seed: u64,
+) -> (Stored, Range<usize>) {
+    // More sub-blocks than are unpacked at once.
+    let columns = 256 * (blocks + if seed.is_multiple_of(4) { 4 } else { 0 });
+    let granule = tensor_type.sub_block_len();
+    let start = seed as usize % 200 / granule * granule;
+    let end = columns - seed as usize / 200 % 200 / granule * granule;
+    let stored = Stored::random(tensor_type, outputs, columns, seed);
+    (stored, start..end.max(start + granule))
 }
 
 /// Random lanes of the cache, and the greatest magnitude that they may have.
@@ -37,23 +58,56 @@ fn lanes(dtype: CacheType, len: usize, random: &mut Random) -> (Vec<u8>, f32) {
     (bytes, if dtype == CacheType::Int8 { 128.0 } else { 1.0 })
 }
 
-/// `inputs[row][input]` as a panel of all rows.
-fn panel(inputs: &[Vec<f32>]) -> Vec<f32> {
+/// How operands for float32 products are, and those for quantised ones.
+const FLOATS: Forms = Forms { floats: true, quants: false };
+const QUANTS: Forms = Forms { floats: false, quants: true };
+
+/// `inputs` as an operand.
+fn operand(kernels: Kernels, inputs: &[Vec<f32>], forms: Forms) -> Operand {
     let columns = inputs.first().map_or(0, Vec::len);
-    (0..columns).flat_map(|at| inputs.iter().map(move |row| row[at])).collect()
+    let workspace = Workspace::default();
+    let operand = Operand::new(&workspace, inputs.len(), columns, kernels, forms);
+    let mut operand = operand.expect("a small operand");
+    let writer = operand.writer();
+    for (row, inputs) in inputs.iter().enumerate() {
+        // SAFETY: there is one thread.
+        unsafe { writer.put(kernels, row, 0, inputs) };
+    }
+    operand
 }
 
-/// The products of all outputs with `inputs`, which are cut into panels of `rows`; `[rows, outputs]`.
-fn products(kernels: Kernels, matrix: &Matrix, inputs: &[Vec<f32>], rows: usize) -> Vec<f32> {
+/// The products of all outputs with `inputs`, which come `rows` at a time; `[rows, outputs]`.
+fn products(
+    kernels: Kernels,
+    matrix: &Matrix,
+    inputs: &[Vec<f32>],
+    rows: usize,
+    forms: Forms,
+) -> Vec<f32> {
     let mut all = Vec::new();
     for inputs in inputs.chunks(rows) {
+        let operand = operand(kernels, inputs, forms);
         // One cell more than there are outputs, to see that it stays.
         let stride = matrix.outputs() + 1;
         let mut products = vec![f32::NAN; inputs.len() * stride];
-        for (weights, outputs) in matrix.runs(0..matrix.groups()) {
+        for (run, outputs) in matrix.runs(0..matrix.groups()) {
             assert_eq!(outputs, 0..matrix.outputs());
-            let products = Rectangle::new(&mut products, inputs.len(), outputs.len(), stride);
-            kernels.multiply_panel(weights, &panel(inputs), products);
+            let mut products = Rectangle::new(&mut products, inputs.len(), outputs.len(), stride);
+            match (run, operand.quants(), operand.floats()) {
+                (Run::Floats(weights), _, Some(x)) => {
+                    for (rows, panel) in x.panels() {
+                        let products = products.part(rows, outputs.clone());
+                        kernels.multiply_panel(weights, panel, products, false);
+                    }
+                }
+                (Run::Quants(weights), Some(x), None) => {
+                    kernels.multiply_quants(&weights, x, &mut products);
+                }
+                (Run::Quants(weights), None, Some(x)) => {
+                    kernels.multiply_dequantised(&weights, x, &mut products);
+                }
+                _ => panic!("a form that goes with the weights"),
+            }
         }
         for row in products.chunks(stride) {
             assert!(row[stride - 1].is_nan());
@@ -61,6 +115,16 @@ fn products(kernels: Kernels, matrix: &Matrix, inputs: &[Vec<f32>], rows: usize)
         }
     }
     all
+}
+
+/// `x` as quantised panels mean it.
+fn quantised(x: &[f32]) -> Vec<f32> {
+    let blocks = x.chunks(SUB_BLOCK).flat_map(|block| {
+        let greatest = block.iter().map(|x| x.abs()).fold(0.0, f32::max);
+        let (scale, inverse) = (greatest / 127.0, 127.0 / greatest);
+        block.iter().map(move |x| (x * inverse).round_ties_even() * scale)
+    });
+    blocks.collect()
 }
 
 fn assert_near(got: f32, want: f32, magnitude: f32, tolerance: f32) {
@@ -74,21 +138,20 @@ proptest! {
     fn products_are_those_of_the_definition(
         tensor_type in prop::sample::select(&TYPES[..]),
         outputs in 1..70usize,
-        blocks in 1..7usize,
+        blocks in 1..4usize,
         rows in 1..20usize,
         seed: u64,
     ) {
-        let columns = blocks * 32 + if tensor_type.block_len() == 1 { seed as usize % 32 } else { 0 };
-        let stored = Stored::random(tensor_type, outputs, columns, seed);
-        let matrix = pack(&stored);
+        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
+        let matrix = pack_columns(&stored, &columns);
         let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns)).collect();
-        let reference = products(scalar(), &matrix, &inputs, scalar().panel_rows());
+        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns.len())).collect();
+        let reference = products(scalar(), &matrix, &inputs, rows, FLOATS);
         for kernels in kernels_that_run() {
-            let products = products(kernels, &matrix, &inputs, kernels.panel_rows());
+            let products = products(kernels, &matrix, &inputs, rows, FLOATS);
             for row in 0..rows {
                 for output in 0..outputs {
-                    let weights = stored.row(output);
+                    let weights = &stored.row(output)[columns.clone()];
                     let terms = || weights.iter().zip(&inputs[row]).map(|(w, x)| f64::from(w * x));
                     let magnitude = terms().map(f64::abs).sum::<f64>() as f32;
                     let product = products[row * outputs + output];
@@ -101,19 +164,55 @@ proptest! {
     }
 
     #[test]
+    fn quantised_products_are_those_of_the_definition(
+        tensor_type in prop::sample::select(crate::testing::quantised()),
+        outputs in 1..50usize,
+        blocks in 1..4usize,
+        rows in 1..40usize,
+        seed: u64,
+    ) {
+        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
+        let matrix = pack_columns(&stored, &columns);
+        let mut random = Random(seed);
+        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns.len())).collect();
+        let reference = products(scalar(), &matrix, &inputs, rows, QUANTS);
+        for row in 0..rows {
+            let x = quantised(&inputs[row]);
+            for output in 0..outputs {
+                let weights = &stored.row(output)[columns.clone()];
+                let terms = || weights.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                // Quants and minimum are added up apart, so what counts is how large those are.
+                let magnitude = 8.0 * terms().map(f64::abs).sum::<f64>() as f32 + 1e-3;
+                let product = reference[row * outputs + output];
+                assert_near(product, terms().sum::<f64>() as f32, magnitude, SUM_TOLERANCE);
+            }
+        }
+        for kernels in kernels_that_run() {
+            // Bit for bit, in all instruction sets.
+            prop_assert_eq!(&products(kernels, &matrix, &inputs, rows, QUANTS), &reference);
+        }
+    }
+
+    #[test]
     fn a_row_has_the_same_bits_in_a_panel_of_any_width(
         tensor_type in prop::sample::select(&TYPES[..]),
         outputs in 1..70usize,
         blocks in 1..4usize,
         seed: u64,
     ) {
-        let matrix = pack(&Stored::random(tensor_type, outputs, blocks * 32, seed));
+        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
+        let matrix = pack_columns(&stored, &columns);
         let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..17).map(|_| random.values(blocks * 32)).collect();
+        let inputs: Vec<Vec<f32>> = (0..17).map(|_| random.values(columns.len())).collect();
         for kernels in kernels_that_run() {
-            let alone = products(kernels, &matrix, &inputs, 1);
-            for rows in 2..=kernels.panel_rows() {
-                prop_assert_eq!(&products(kernels, &matrix, &inputs, rows), &alone);
+            for forms in [FLOATS, QUANTS] {
+                if forms.quants && tensor_type.block_len() == 1 {
+                    continue;
+                }
+                let alone = products(kernels, &matrix, &inputs, 1, forms);
+                for rows in 2..=17 {
+                    prop_assert_eq!(&products(kernels, &matrix, &inputs, rows, forms), &alone);
+                }
             }
         }
     }

@@ -1,26 +1,33 @@
-//! Weight matrices in memory: quantised as in the file, in the order that the kernels read.
+//! Weight matrices in memory, in the order that the kernels read.
 //!
-//! Sixteen outputs that follow each other make a group. A group is a sequence of records along the
-//! inputs, each holding one block of every output of the group, so that a vector register has an
-//! output in every lane and each output is added up along the inputs by itself.
+//! Sixteen outputs that follow each other make a group, so that a vector register has an output in every
+//! lane and each output is added up along the inputs by itself. Quantised weights stay as they are in
+//! the file, bit for bit; only their order changes.
 
-pub(crate) mod records;
+pub(crate) mod floats;
+mod pack;
+pub(crate) mod quants;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod weights;
 
 use std::ops::Range;
 
-use shardrun_files::{MatrixView, TensorType};
-use shardrun_model::CacheType;
+use shardrun_files::MatrixView;
 
 use crate::{
-    CpuError,
+    CpuError, Kernels,
+    kernels::Plane,
     memory::{LINE_BYTES, Line, zeroed},
     pool::Pool,
 };
 
-pub(crate) use records::{BlockType, GROUP, LONGEST_BLOCK};
+pub(crate) use floats::FloatType;
+pub(crate) use quants::{GROUP, QuantType, SUB_BLOCK};
+pub(crate) use weights::{BlockType, QuantWeights, Weights};
+
+use quants::{Quants, Stored, with_quants};
 
 /// A weight matrix `[outputs, inputs]`, packed for the kernels.
 pub struct Matrix {
@@ -32,55 +39,48 @@ pub struct Matrix {
 
 /// Outputs that follow each other and are stored alike; they begin with a group of their own.
 struct Segment {
-    tensor_type: TensorType,
+    layout: Layout,
     outputs: Range<usize>,
     /// Of all groups of the matrix.
     groups: Range<usize>,
     first_byte: usize,
+    group_bytes: usize,
 }
 
-/// Groups that follow each other, as a kernel reads them: of a matrix, or of the cache.
-#[derive(Clone, Copy)]
-pub(crate) struct Weights<'a, T = TensorType> {
-    pub(crate) block_type: T,
-    /// From the first record of the first group on.
-    pub(crate) records: &'a [u8],
-    pub(crate) groups: usize,
-    /// Inputs to multiply with, a whole number of blocks.
-    pub(crate) inputs: usize,
-    /// Bytes from one group to the next.
-    pub(crate) group_bytes: usize,
+/// How the groups of a segment are stored.
+#[derive(Clone, PartialEq, Eq)]
+enum Layout {
+    Floats(FloatType),
+    /// The sub-blocks of a group that hold the matrix's inputs.
+    Quants(QuantType, Range<usize>),
 }
 
-impl<'a> Weights<'a, CacheType> {
-    /// Groups of lanes that are `group_inputs` long, the first `inputs` of which take part.
-    pub(crate) fn lanes(
-        block_type: CacheType,
-        records: &'a [u8],
-        groups: usize,
-        inputs: usize,
-        group_inputs: usize,
-    ) -> Self {
-        let group_bytes = group_inputs * block_type.record_bytes();
-        Self { block_type, records, groups, inputs, group_bytes }
-    }
+/// Groups of a matrix that are stored alike.
+pub(crate) enum Run<'a> {
+    Floats(Weights<'a, FloatType>),
+    Quants(QuantWeights<'a>),
 }
 
-impl<'a, T: BlockType> Weights<'a, T> {
-    /// Panics unless all records are there, which kernels rely on.
-    pub(crate) fn check(&self) {
-        let group = self.inputs / self.block_type.block_len() * self.block_type.record_bytes();
-        assert!(self.inputs.is_multiple_of(self.block_type.block_len()), "whole blocks");
-        let end = self.groups.checked_sub(1).map_or(0, |last| last * self.group_bytes + group);
-        assert!(end <= self.records.len(), "records of all groups");
+impl Layout {
+    /// The layout for `part`, which has rows.
+    fn of(part: &MatrixView<'_>) -> Self {
+        match quants::stored(part.tensor_type()) {
+            Stored::Floats(floats) => Self::Floats(floats),
+            Stored::Quants(quants) => {
+                let first = part.row_blocks(0).first / SUB_BLOCK;
+                Self::Quants(quants, first..first + part.columns() / SUB_BLOCK)
+            }
+        }
     }
 
-    /// The records of one group.
-    pub(crate) fn group(&self, group: usize) -> impl Iterator<Item = &'a [u8]> + use<'a, T> {
-        let blocks = self.inputs / self.block_type.block_len();
-        self.records[group * self.group_bytes..]
-            .chunks_exact(self.block_type.record_bytes())
-            .take(blocks)
+    /// Bytes of a group of `inputs`.
+    fn group_bytes(&self, inputs: usize) -> usize {
+        match self {
+            Self::Floats(floats) => inputs * floats.record_bytes(),
+            Self::Quants(quants, sub_blocks) => with_quants!(quants, Q => {
+                sub_blocks.end.div_ceil(Q::SUB_BLOCKS) * Q::RECORD
+            }),
+        }
     }
 }
 
@@ -108,13 +108,22 @@ impl Matrix {
     fn fill(&mut self, parts: &[MatrixView<'_>], pool: &mut Pool) {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.memory);
         for segment in &self.segments {
-            let group_bytes = group_bytes(segment.tensor_type, self.inputs);
+            let group_bytes = segment.group_bytes;
             let groups = &mut bytes[segment.first_byte..][..segment.groups.len() * group_bytes];
             pool.for_each_chunk(pool.threads(), groups, group_bytes.max(1), |group, records| {
                 for lane in 0..GROUP {
                     let output = segment.outputs.start + group * GROUP + lane;
-                    if output < segment.outputs.end {
-                        records::fill_lane(segment.tensor_type, records, lane, row(parts, output));
+                    if output >= segment.outputs.end {
+                        continue;
+                    }
+                    let (part, row) = place(parts, output);
+                    match segment.layout {
+                        Layout::Floats(floats) => {
+                            pack::float_lane(floats.block_bytes(), records, lane, part.row(row));
+                        }
+                        Layout::Quants(quants, _) => {
+                            pack::quant_lane(quants, records, lane, part.row_blocks(row));
+                        }
                     }
                 }
             });
@@ -131,16 +140,48 @@ impl Matrix {
         self.inputs
     }
 
-    /// Number of groups, by which work is cut.
+    /// Whether some of its weights are floats.
+    pub(crate) fn has_floats(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment.layout, Layout::Floats(_)))
+    }
+
+    /// Whether some of its weights are quantised.
+    pub(crate) fn has_quants(&self) -> bool {
+        self.segments.iter().any(|segment| matches!(segment.layout, Layout::Quants(..)))
+    }
+
+    /// Number of groups.
+    #[cfg(test)]
     pub(crate) fn groups(&self) -> usize {
         self.segments.last().map_or(0, |last| last.groups.end)
     }
 
-    /// The groups of `range`, in runs of one type, each with the outputs that it holds.
+    /// The groups that are thread `thread`'s of `threads`: shares of about as many bytes.
+    pub(crate) fn share(&self, thread: usize, threads: usize) -> Range<usize> {
+        self.group_at(thread, threads)..self.group_at(thread + 1, threads)
+    }
+
+    /// The group in which `part` of `parts` equal parts of all bytes end.
+    fn group_at(&self, part: usize, parts: usize) -> usize {
+        if part == 0 {
+            return 0;
+        }
+        let total: usize = self.segments.iter().map(Segment::bytes).sum();
+        let mut left = (total as u128 * part as u128 / parts as u128) as usize;
+        for segment in &self.segments {
+            if left < segment.bytes() {
+                return segment.groups.start + left.div_ceil(segment.group_bytes);
+            }
+            left -= segment.bytes();
+        }
+        self.segments.last().map_or(0, |last| last.groups.end)
+    }
+
+    /// The groups of `range`, in runs of one layout, each with the outputs that it holds.
     pub(crate) fn runs(
         &self,
         range: Range<usize>,
-    ) -> impl Iterator<Item = (Weights<'_>, Range<usize>)> {
+    ) -> impl Iterator<Item = (Run<'_>, Range<usize>)> {
         self.segments.iter().filter_map(move |segment| {
             let start = range.start.max(segment.groups.start);
             let end = range.end.min(segment.groups.end);
@@ -148,36 +189,58 @@ impl Matrix {
                 let first = start - segment.groups.start;
                 let first_output = segment.outputs.start + first * GROUP;
                 let last_output = (first_output + (end - start) * GROUP).min(segment.outputs.end);
-                (self.weights(segment, first, end - start), first_output..last_output)
+                (self.run(segment, first, end - start), first_output..last_output)
             })
         })
     }
 
     /// Writes row `row` of the matrix, dequantised, to `values`.
-    pub(crate) fn dequantise_row(&self, row: usize, values: &mut [f32]) {
+    pub(crate) fn dequantise_row(&self, kernels: Kernels, row: usize, values: &mut [f32]) {
         let segment = self.segments.iter().find(|segment| segment.outputs.contains(&row));
         let segment = segment.expect("a row of the matrix is in a segment");
         let place = row - segment.outputs.start;
-        let weights = self.weights(segment, place / GROUP, 1);
-        let block = segment.tensor_type.block_len();
-        for (record, values) in weights.group(0).zip(values.chunks_exact_mut(block)) {
-            segment.tensor_type.for_each_weight(record, place % GROUP, |at, weight| {
-                values[at] = weight;
-            });
+        let lane = place % GROUP;
+        match self.run(segment, place / GROUP, 1) {
+            Run::Floats(weights) => {
+                for (record, value) in weights.group(0).zip(values) {
+                    weights.block_type.for_each_weight(record, lane, |_, weight| *value = weight);
+                }
+            }
+            Run::Quants(weights) => {
+                let mut plane = [Plane::default()];
+                for (sub_block, values) in
+                    weights.sub_blocks.clone().zip(values.chunks_mut(SUB_BLOCK))
+                {
+                    kernels.unpack(&weights, 0, sub_block..sub_block + 1, &mut plane);
+                    plane[0].lane(lane, values);
+                }
+            }
         }
     }
 
-    fn weights(&self, segment: &Segment, first: usize, groups: usize) -> Weights<'_> {
-        let group_bytes = group_bytes(segment.tensor_type, self.inputs);
+    fn run(&self, segment: &Segment, first: usize, groups: usize) -> Run<'_> {
+        let group_bytes = segment.group_bytes;
         let bytes: &[u8] = bytemuck::cast_slice(&self.memory);
         let records = &bytes[segment.first_byte + first * group_bytes..][..groups * group_bytes];
-        Weights {
-            block_type: segment.tensor_type,
-            records,
-            groups,
-            inputs: self.inputs,
-            group_bytes,
+        match &segment.layout {
+            &Layout::Floats(block_type) => {
+                let inputs = self.inputs;
+                Run::Floats(Weights { block_type, records, groups, inputs, group_bytes })
+            }
+            Layout::Quants(quant_type, sub_blocks) => Run::Quants(QuantWeights {
+                quant_type: *quant_type,
+                records,
+                groups,
+                sub_blocks: sub_blocks.clone(),
+                group_bytes,
+            }),
         }
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> usize {
+        self.groups.len() * self.group_bytes
     }
 }
 
@@ -187,10 +250,12 @@ fn lay_out(parts: &[MatrixView<'_>], inputs: usize) -> (Vec<Segment>, usize) {
     let mut outputs = 0;
     for part in parts.iter().filter(|part| part.rows() > 0) {
         let end = outputs + part.rows();
+        let layout = Layout::of(part);
         match segments.last_mut() {
-            Some(last) if last.tensor_type == part.tensor_type() => last.outputs.end = end,
+            Some(last) if last.layout == layout => last.outputs.end = end,
             _ => segments.push(Segment {
-                tensor_type: part.tensor_type(),
+                group_bytes: layout.group_bytes(inputs),
+                layout,
                 outputs: outputs..end,
                 groups: 0..0,
                 first_byte: 0,
@@ -203,21 +268,17 @@ fn lay_out(parts: &[MatrixView<'_>], inputs: usize) -> (Vec<Segment>, usize) {
         segment.groups = groups..groups + segment.outputs.len().div_ceil(GROUP);
         segment.first_byte = bytes;
         groups = segment.groups.end;
-        bytes += segment.groups.len() * group_bytes(segment.tensor_type, inputs);
+        bytes += segment.bytes();
         bytes = bytes.next_multiple_of(LINE_BYTES);
     }
     (segments, bytes)
 }
 
-fn group_bytes(tensor_type: TensorType, inputs: usize) -> usize {
-    inputs / tensor_type.block_len() * tensor_type.record_bytes()
-}
-
-/// Row `row` of the stacked parts, as it is stored.
-fn row<'a>(parts: &[MatrixView<'a>], mut row: usize) -> &'a [u8] {
+/// The part of the stacked parts that row `row` of all is in, and its row there.
+fn place<'a, 'b>(parts: &'b [MatrixView<'a>], mut row: usize) -> (&'b MatrixView<'a>, usize) {
     for part in parts {
         if row < part.rows() {
-            return part.row(row);
+            return (part, row);
         }
         row -= part.rows();
     }

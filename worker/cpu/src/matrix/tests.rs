@@ -1,5 +1,7 @@
+use shardrun_files::TensorType;
+
 use super::*;
-use crate::testing::{self, Stored};
+use crate::testing::{self, Stored, kernels_that_run};
 
 fn pack(parts: &[&Stored]) -> Matrix {
     let views: Vec<MatrixView<'_>> = parts.iter().map(|part| part.view()).collect();
@@ -10,14 +12,51 @@ fn pack(parts: &[&Stored]) -> Matrix {
 fn rows_come_back_as_the_file_means_them() {
     for tensor_type in testing::TYPES {
         for rows in [1, 15, 16, 17, 40] {
-            let stored = Stored::random(tensor_type, rows, 96, 7);
+            let stored = Stored::random(tensor_type, rows, 512, 7);
             let matrix = pack(&[&stored]);
-            for row in 0..rows {
-                let mut values = vec![f32::NAN; 96];
-                matrix.dequantise_row(row, &mut values);
-                assert_eq!(values, stored.row(row), "{tensor_type:?} row {row} of {rows}");
+            for kernels in kernels_that_run() {
+                for row in 0..rows {
+                    let mut values = vec![f32::NAN; 512];
+                    matrix.dequantise_row(kernels, row, &mut values);
+                    assert_eq!(values, stored.row(row), "{tensor_type} row {row} of {rows}");
+                }
             }
         }
+    }
+}
+
+#[test]
+fn columns_may_be_cut_within_super_blocks() {
+    for tensor_type in testing::TYPES {
+        let stored = Stored::random(tensor_type, 18, 768, 8);
+        for columns in [32..64, 224..544, 512..768] {
+            let view = stored.view().columns_in(columns.clone()).unwrap();
+            let mut pool = Pool::new(1, None, false).unwrap();
+            let matrix = Matrix::pack(&[view], &mut pool).unwrap();
+            for row in 0..18 {
+                let mut values = vec![f32::NAN; columns.len()];
+                matrix.dequantise_row(Kernels::detect(), row, &mut values);
+                assert_eq!(values, stored.row(row)[columns.clone()], "{tensor_type} row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shares_are_of_about_as_many_bytes() {
+    let parts =
+        [Stored::random(TensorType::Q4_1, 320, 64, 1), Stored::random(TensorType::F32, 32, 64, 2)];
+    let matrix = pack(&[&parts[0], &parts[1]]);
+    // 20 groups of 640 bytes, then 2 of 4096.
+    assert_eq!([0, 1].map(|thread| matrix.share(thread, 2)), [0..17, 17..22]);
+    for threads in 1..40 {
+        let mut next = 0;
+        for thread in 0..threads {
+            let share = matrix.share(thread, threads);
+            assert_eq!(share.start, next);
+            next = share.end;
+        }
+        assert_eq!(next, 22);
     }
 }
 
@@ -33,7 +72,7 @@ fn parts_of_different_types_are_stacked_in_order() {
     let expected = parts.iter().flat_map(|part| (0..part.view().rows()).map(|row| part.row(row)));
     for (row, expected) in expected.enumerate() {
         let mut values = vec![f32::NAN; 64];
-        matrix.dequantise_row(row, &mut values);
+        matrix.dequantise_row(Kernels::detect(), row, &mut values);
         assert_eq!(values, expected, "row {row}");
     }
 }
@@ -48,9 +87,10 @@ fn runs_tile_the_outputs_wherever_groups_are_cut() {
         let outputs: Vec<usize> = halves
             .into_iter()
             .flat_map(|half| matrix.runs(half))
-            .flat_map(|(weights, outputs)| {
+            .flat_map(|(run, outputs)| {
+                let Run::Quants(weights) = run else { panic!("quantised groups") };
                 weights.check();
-                assert!(outputs.len() <= weights.groups * GROUP);
+                assert_eq!(outputs.len().div_ceil(GROUP), weights.groups);
                 outputs
             })
             .collect();

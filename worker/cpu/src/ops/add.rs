@@ -14,10 +14,9 @@ const CHUNK: usize = 1024;
 pub(crate) fn add(machine: &mut Machine, sum: &mut Tensor, x: &Tensor) {
     assert_eq!((sum.rows(), sum.columns()), (x.rows(), x.columns()), "tensors of one shape");
     let x = x.as_slice();
+    let kernels = machine.kernels;
     let threads = machine.pool.threads_for(x.len(), SHARE_OF_ELEMENTS);
     machine.pool.for_each_chunk(threads, sum.as_mut_slice(), CHUNK, |chunk, sum| {
-        for (sum, x) in sum.iter_mut().zip(&x[chunk * CHUNK..]) {
-            *sum += x;
-        }
+        kernels.add(sum, &x[chunk * CHUNK..][..sum.len()]);
     });
 }

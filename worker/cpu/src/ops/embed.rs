@@ -13,13 +13,14 @@ pub(crate) fn embed(
 ) -> Result<Tensor, CpuError> {
     let columns = table.inputs();
     let mut rows = Tensor::new(&machine.workspace, tokens.len(), columns)?;
+    let kernels = machine.kernels;
     let threads = machine.pool.threads_for(tokens.len() * columns, SHARE_OF_ELEMENTS);
     machine.pool.for_each_chunk(
         threads,
         rows.as_mut_slice(),
         columns.max(1),
         |at, row| match tokens[at].checked_sub(first_token).map(|token| token as usize) {
-            Some(token) if token < table.outputs() => table.dequantise_row(token, row),
+            Some(token) if token < table.outputs() => table.dequantise_row(kernels, token, row),
             _ => row.fill(0.0),
         },
     );

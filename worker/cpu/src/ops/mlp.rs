@@ -1,13 +1,13 @@
 //! The middle of a gated feed-forward layer.
 
-use crate::{CpuError, Operand, Tensor, pool::share};
+use crate::{CpuError, Operand, Tensor, matrix::SUB_BLOCK, pool::share};
 
 use super::{Machine, SHARE_OF_ELEMENTS};
 
 /// Columns that are computed at a time.
 const CHUNK: usize = 256;
 /// Columns by which work is cut.
-const UNIT: usize = 16;
+const UNIT: usize = SUB_BLOCK;
 /// An exponential and a division make an element worth several plain ones.
 const ELEMENT: usize = 8;
 
@@ -19,8 +19,8 @@ pub(crate) fn gated_mlp(machine: &mut Machine, gate_up: &Tensor) -> Result<Opera
     let rows = gate_up.rows();
     assert!(gate_up.columns().is_multiple_of(2), "as many gates as ups");
     let columns = gate_up.columns() / 2;
-    let kernels = machine.kernels;
-    let mut products = Operand::new(&machine.workspace, rows, columns, kernels.panel_rows())?;
+    let Machine { kernels, forms, .. } = *machine;
+    let mut products = Operand::new(&machine.workspace, rows, columns, kernels, forms)?;
     let writer = products.writer();
     let threads = machine.pool.threads_for(rows * columns * ELEMENT, SHARE_OF_ELEMENTS);
     machine.pool.run(threads, |thread, threads| {
@@ -35,7 +35,7 @@ pub(crate) fn gated_mlp(machine: &mut Machine, gate_up: &Tensor) -> Result<Opera
                 chunk.copy_from_slice(&gates[first..end]);
                 kernels.silu_mul(chunk, &ups[first..end]);
                 // SAFETY: columns are cut among the threads.
-                unsafe { writer.put(row, first, chunk) };
+                unsafe { writer.put(kernels, row, first, chunk) };
             }
         }
     });

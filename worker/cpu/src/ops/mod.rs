@@ -23,11 +23,13 @@ pub(crate) use norm::rms_norm;
 pub(crate) use operand::operand;
 pub(crate) use rope::RopeTable;
 
-use crate::{Kernels, pool::Pool, workspace::Workspace};
+use crate::{Kernels, operand::Forms, pool::Pool, workspace::Workspace};
 
 /// What every operation computes with.
 pub(crate) struct Machine {
     pub(crate) kernels: Kernels,
+    /// What the matrices that were packed are multiplied with.
+    pub(crate) forms: Forms,
     pub(crate) pool: Pool,
     pub(crate) workspace: Workspace,
 }

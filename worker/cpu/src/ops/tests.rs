@@ -9,7 +9,7 @@ use shardrun_model::{
 };
 
 use crate::{
-    CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor,
+    Activations, CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor,
     testing::{Random, Stored, TYPES, kernels_that_run},
 };
 
@@ -26,8 +26,13 @@ const CACHE: CacheShape = CacheShape {
     dtype: CacheType::F32,
 };
 
+fn options(kernels: Kernels, threads: usize) -> CpuOptions {
+    let activations = Activations::Float32;
+    CpuOptions { threads, kernels, activations, cores: None, spin: false }
+}
+
 fn backend(kernels: Kernels, threads: usize) -> CpuBackend {
-    let options = CpuOptions { threads, kernels, cores: None, spin: false };
+    let options = options(kernels, threads);
     let mut backend = CpuBackend::new(options, Box::new(Solo)).unwrap();
     backend.allocate_cache(CACHE).unwrap();
     backend
@@ -150,12 +155,14 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_any_number_of_threads() {
     const ROWS: u32 = 41;
     for tensor_type in TYPES {
         // Outputs that fill no group, in two parts of different types.
-        let table = Stored::random(TensorType::F32, ROWS as usize, 96, 1);
-        let gate = Stored::random(tensor_type, 101, 96, 2);
-        let up = Stored::random(TensorType::Q8_0, 91, 96, 3);
-        let down = Stored::random(tensor_type, 333, 96, 4);
-        let run = |kernels: Kernels, threads: usize, at_once: &[usize]| {
-            let mut backend = backend(kernels, threads);
+        let table = Stored::random(TensorType::F32, ROWS as usize, 256, 1);
+        let gate = Stored::random(tensor_type, 261, 256, 2);
+        let up = Stored::random(TensorType::Q8_0, 251, 256, 3);
+        let down = Stored::random(tensor_type, 93, 256, 4);
+        let run = |kernels: Kernels, activations, threads: usize, at_once: &[usize]| {
+            let options = CpuOptions { activations, ..options(kernels, threads) };
+            let mut backend = CpuBackend::new(options, Box::new(Solo)).unwrap();
+            backend.allocate_cache(CACHE).unwrap();
             let weights = [
                 backend.pack(&[table.view()]).unwrap(),
                 backend.pack(&[gate.view(), up.view()]).unwrap(),
@@ -167,14 +174,15 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_any_number_of_threads() {
             runs.collect::<Vec<_>>()
         };
         for kernels in kernels_that_run() {
-            let alone = run(kernels, 1, &[1]).remove(0).1;
-            let every: Vec<usize> = (1..=ROWS as usize).collect();
-            for threads in [1, 2, 3] {
-                for (at_once, bits) in run(kernels, threads, &every) {
-                    assert!(
-                        bits == alone,
-                        "{kernels:?} {tensor_type:?}: {at_once} rows on {threads} threads"
-                    );
+            for activations in [Activations::Int8, Activations::Float32] {
+                let alone = run(kernels, activations, 1, &[1]).remove(0).1;
+                for (threads, at_once) in [(1, [3, 41]), (2, [5, 16]), (3, [17, 33])] {
+                    for (at_once, bits) in run(kernels, activations, threads, &at_once) {
+                        assert!(
+                            bits == alone,
+                            "{kernels:?} {tensor_type}: {at_once} rows on {threads} threads"
+                        );
+                    }
                 }
             }
         }
@@ -248,8 +256,7 @@ impl Group for Twins {
 #[test]
 fn collectives_go_over_the_group() {
     let group = |rank| {
-        let options =
-            CpuOptions { threads: 1, kernels: Kernels::detect(), cores: None, spin: false };
+        let options = options(Kernels::detect(), 1);
         let mut backend = CpuBackend::new(options, Box::new(Twins { rank })).unwrap();
         backend.allocate_cache(CACHE).unwrap();
         backend
@@ -271,7 +278,7 @@ fn collectives_go_over_the_group() {
 
 #[test]
 fn a_batch_needs_a_cache_and_must_fit_it() {
-    let options = CpuOptions { threads: 1, kernels: Kernels::detect(), cores: None, spin: false };
+    let options = options(Kernels::detect(), 1);
     let mut backend = CpuBackend::new(options, Box::new(Solo)).unwrap();
     assert!(matches!(backend.begin(&batch(&[1])), Err(CpuError::NoCache)));
     assert!(matches!(backend.copy_blocks(&[]), Err(CpuError::NoCache)));

@@ -166,13 +166,8 @@ impl Listed {
 
 impl StoredType {
     fn from_id(id: u32) -> Self {
-        match id {
-            0 => Self::Read(TensorType::F32),
-            1 => Self::Read(TensorType::F16),
-            3 => Self::Read(TensorType::Q4_1),
-            8 => Self::Read(TensorType::Q8_0),
-            other => Self::Unread(other),
-        }
+        let read = TensorType::ALL.into_iter().find(|tensor_type| tensor_type.ggml_id() == id);
+        read.map_or(Self::Unread(id), Self::Read)
     }
 
     /// ggml's name of the type.
@@ -183,15 +178,9 @@ impl StoredType {
             Self::Unread(id) => id,
         };
         let name = match id {
-            2 => "Q4_0",
-            6 => "Q5_0",
-            7 => "Q5_1",
             9 => "Q8_1",
             10 => "Q2_K",
             11 => "Q3_K",
-            12 => "Q4_K",
-            13 => "Q5_K",
-            14 => "Q6_K",
             15 => "Q8_K",
             16 => "IQ2_XXS",
             17 => "IQ2_XS",
@@ -207,7 +196,6 @@ impl StoredType {
             27 => "I64",
             28 => "F64",
             29 => "IQ1_M",
-            30 => "BF16",
             34 => "TQ1_0",
             35 => "TQ2_0",
             39 => "MXFP4",

@@ -3,6 +3,9 @@
 use super::{Gguf, StoredType, TensorInfo};
 use crate::{FileError, MatrixView, TensorType};
 
+/// The types that matrices are read in.
+const READ: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K";
+
 impl Gguf {
     /// Whether there is a tensor of this name.
     #[must_use]
@@ -24,7 +27,7 @@ impl Gguf {
         let tensor_type = match info.stored {
             StoredType::Read(tensor_type) => tensor_type,
             StoredType::Unread(_) => {
-                return Err(self.tensor_type(name, info, "F32, F16, Q4_1 or Q8_0"));
+                return Err(self.tensor_type(name, info, READ));
             }
         };
         let [columns, rows] = [info.shape[0], info.shape[1]].map(|n| n as usize);
@@ -32,15 +35,16 @@ impl Gguf {
             .expect("the header's check compared shape, type and range"))
     }
 
-    /// A tensor of one dimension, F32 or F16, as floats.
+    /// A tensor of one dimension, F32, F16 or BF16, as floats.
     ///
     /// # Errors
     /// If it is absent, has another number of dimensions, or another type.
     pub fn vector(&self, name: &str) -> Result<Vec<f32>, FileError> {
         let info = self.tensor(name, 1)?;
-        let StoredType::Read(tensor_type @ (TensorType::F32 | TensorType::F16)) = info.stored
+        let StoredType::Read(tensor_type @ (TensorType::F32 | TensorType::F16 | TensorType::BF16)) =
+            info.stored
         else {
-            return Err(self.tensor_type(name, info, "F32 or F16"));
+            return Err(self.tensor_type(name, info, "F32, F16 or BF16"));
         };
         let data = &self.map[info.range.clone()];
         let len = data.len() / tensor_type.block_bytes();

@@ -49,7 +49,8 @@ fn small() -> GgufBuilder {
         .tensor("wide", &[32, 3], TensorType::Q4_1, &[7; 60])
         .tensor("table", &[64, 2], TensorType::Q8_0, &[9; 136])
         .tensor("cube", &[1, 1, 1], TensorType::F32, &[0; 4])
-        .tensor_of("unread", &[256], 14, &[1; 210])
+        .tensor("super", &[256, 1], TensorType::Q6_K, &[3; 210])
+        .tensor_of("unread", &[256], 10, &[1; 84])
 }
 
 /// A header alone: version, counts, and what follows.
@@ -151,7 +152,7 @@ fn tensors_are_views_of_their_bytes() {
     assert_eq!(table.row(1), [9; 68]);
     assert!(file.has_tensor("table") && !file.has_tensor("none"));
     let names: Vec<&str> = file.tensors().map(|(name, _)| name).collect();
-    assert_eq!(names, ["cube", "gain", "half_gain", "table", "unread", "wide"]);
+    assert_eq!(names, ["cube", "gain", "half_gain", "super", "table", "unread", "wide"]);
 }
 
 #[test]
@@ -171,15 +172,14 @@ fn a_tensor_that_cannot_be_had_says_why() {
     );
     says(
         file.vector("unread").unwrap_err(),
-        ": tensor unread is stored as Q6_K; expected F32 or F16",
+        ": tensor unread is stored as Q2_K; expected F32, F16 or BF16",
     );
     let file = open(&GgufBuilder::new().tensor_of("new", &[1, 1], 99, &[]));
-    assert!(
-        file.matrix("new")
-            .unwrap_err()
-            .to_string()
-            .ends_with(": tensor new is stored as ggml type 99; expected F32, F16, Q4_1 or Q8_0")
-    );
+    let error = file.matrix("new").unwrap_err().to_string();
+    let types = TensorType::ALL.map(TensorType::name);
+    let wanted = format!("{} or {}", types[..10].join(", "), types[10]);
+    let says = format!(": tensor new is stored as ggml type 99; expected {wanted}");
+    assert!(error.ends_with(&says), "{error}");
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn tensors_lie_inside_the_file() {
     // The header is 24 + 9 + 4 + 8 + 4 + 8 = 57 bytes, so data begins at 64.
     assert_eq!(fault(&one(&[1], 0, 0)), Fault::Outside { name: name(), end: 68, file: 57 });
     assert_eq!(
-        fault(&one(&[1], 14, u64::MAX - 31)),
+        fault(&one(&[1], 10, u64::MAX - 31)),
         Fault::Outside { name: name(), end: (1 << 64) + 32, file: 57 }
     );
     assert_eq!(
@@ -283,6 +283,10 @@ fn tensors_lie_inside_the_file() {
     assert_eq!(
         fault(&one(&[48, 1], 8, 0)),
         Fault::Blocks { name: name(), columns: 48, type_name: "Q8_0", block: 32 }
+    );
+    assert_eq!(
+        fault(&one(&[32, 1], 12, 0)),
+        Fault::Blocks { name: name(), columns: 32, type_name: "Q4_K", block: 256 }
     );
     for shape in [[1 << 32, 1 << 32], [0, u64::MAX], [u64::MAX, 0], [1 << 62, 1]] {
         assert_eq!(fault(&one(&shape, 0, 0)), Fault::Huge { name: name(), shape: shape.to_vec() });

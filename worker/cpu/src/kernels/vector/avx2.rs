@@ -35,9 +35,10 @@ impl Simd for Avx2 {
 
     instructions! {
         fn splat(self, x: f32) -> __m256 = _mm256_set1_ps(x);
-        fn lowest_nibbles(self, words: __m256i) -> __m256 =
-            _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(15)));
-        fn drop_nibbles(self, words: __m256i) -> __m256i = _mm256_srli_epi32::<4>(words);
+        fn lowest_bytes(self, words: __m256i) -> __m256 =
+            _mm256_cvtepi32_ps(_mm256_and_si256(words, _mm256_set1_epi32(255)));
+        fn drop_bytes(self, words: __m256i) -> __m256i = _mm256_srli_epi32::<8>(words);
+        fn magnitude(self, x: __m256) -> __m256 = _mm256_andnot_ps(_mm256_set1_ps(-0.0), x);
         fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
         fn add(self, a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
         fn sub(self, a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
@@ -69,6 +70,12 @@ impl Simd for Avx2 {
     instructions! {
         unsafe fn load(self, from: *const f32) -> __m256 = _mm256_loadu_ps(from);
         unsafe fn store(self, to: *mut f32, x: __m256) = _mm256_storeu_ps(to, x);
+        unsafe fn store_bytes(self, to: *mut i8, x: __m256) = {
+            let words = _mm256_cvtps_epi32(x);
+            let (low, high) = (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            let pairs = _mm_packs_epi32(low, high);
+            _mm_storel_epi64(to.cast(), _mm_packs_epi16(pairs, pairs))
+        };
         unsafe fn load_halves(self, from: *const u8) -> __m256 =
             _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
         unsafe fn load_upper_halves(self, from: *const u8) -> __m256 = {

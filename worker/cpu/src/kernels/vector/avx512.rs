@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::simd::Simd;
 
-/// Exists only where the CPU has AVX-512 F, BW and VL.
+/// Exists only where the CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernels) struct Avx512(());
 
@@ -12,7 +12,8 @@ impl Avx512 {
     pub(in crate::kernels) fn new() -> Option<Self> {
         let found = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
         found.then_some(Self(()))
     }
 }
@@ -37,9 +38,10 @@ impl Simd for Avx512 {
 
     instructions! {
         fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
-        fn lowest_nibbles(self, words: __m512i) -> __m512 =
-            _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(15)));
-        fn drop_nibbles(self, words: __m512i) -> __m512i = _mm512_srli_epi32::<4>(words);
+        fn lowest_bytes(self, words: __m512i) -> __m512 =
+            _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(255)));
+        fn drop_bytes(self, words: __m512i) -> __m512i = _mm512_srli_epi32::<8>(words);
+        fn magnitude(self, x: __m512) -> __m512 = _mm512_abs_ps(x);
         fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         fn add(self, a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         fn sub(self, a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
@@ -60,6 +62,8 @@ impl Simd for Avx512 {
     instructions! {
         unsafe fn load(self, from: *const f32) -> __m512 = _mm512_loadu_ps(from);
         unsafe fn store(self, to: *mut f32, x: __m512) = _mm512_storeu_ps(to, x);
+        unsafe fn store_bytes(self, to: *mut i8, x: __m512) =
+            _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
         unsafe fn load_halves(self, from: *const u8) -> __m512 =
             _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
         unsafe fn load_upper_halves(self, from: *const u8) -> __m512 = {

@@ -4,6 +4,11 @@ use super::{
     simd::Simd,
     tile::{load_some, store_some},
 };
+use crate::{
+    kernels::{LEAST_GREATEST, plane::Plane},
+    matrix::{GROUP, SUB_BLOCK},
+    operand::{QuantRow, QuantToken},
+};
 
 /// Below this, e^x is no normal number and is taken for 0: ln(2^-126).
 const LEAST: f32 = -87.336_54;
@@ -77,5 +82,87 @@ pub(super) fn silu_mul<S: Simd>(simd: S, gate: &mut [f32], up: &[f32]) {
         let e = exp(simd, simd.sub(simd.splat(0.0), gate));
         let silu = simd.div(gate, simd.add(one, e));
         store_some(simd, gates, simd.mul(silu, load_some(simd, ups)));
+    }
+}
+
+/// See `Kernels::add`.
+#[inline(always)]
+pub(super) fn add<S: Simd>(simd: S, sum: &mut [f32], x: &[f32]) {
+    for (sums, xs) in sum.chunks_mut(S::LANES).zip(x.chunks(S::LANES)) {
+        let sum = simd.add(load_some(simd, sums), load_some(simd, xs));
+        store_some(simd, sums, sum);
+    }
+}
+
+/// See `Kernels::rms_norm`. Lane l adds up the squares of elements l, l + LANES, and so on.
+#[inline(always)]
+pub(super) fn rms_norm<S: Simd>(
+    simd: S,
+    x: &[f32],
+    gain: &[f32],
+    epsilon: f32,
+    normed: &mut [f32],
+) {
+    let mut squares = simd.splat(0.0);
+    for xs in x.chunks(S::LANES) {
+        let x = load_some(simd, xs);
+        squares = simd.mul_add(x, x, squares);
+    }
+    let mean = simd.sum(squares) / x.len() as f32;
+    let scale = simd.splat(1.0 / (mean + epsilon).sqrt());
+    let chunks = x.chunks(S::LANES).zip(gain.chunks(S::LANES)).zip(normed.chunks_mut(S::LANES));
+    for ((xs, gains), normed) in chunks {
+        let scaled = simd.mul(load_some(simd, xs), scale);
+        store_some(simd, normed, simd.mul(scaled, load_some(simd, gains)));
+    }
+}
+
+/// See `Kernels::quantise`.
+#[inline(always)]
+pub(super) fn quantise<S: Simd>(simd: S, values: &[f32], mut row: QuantRow<'_>) {
+    for (at, values) in values.chunks_exact(SUB_BLOCK).enumerate() {
+        // SAFETY: four and two registers of sixteen or eight lanes are thirty-two.
+        let load = |first: usize| unsafe { simd.load(values[first..first + S::LANES].as_ptr()) };
+        let mut greatest = simd.splat(0.0);
+        for first in (0..SUB_BLOCK).step_by(S::LANES) {
+            greatest = simd.max(greatest, simd.magnitude(load(first)));
+        }
+        let greatest = simd.greatest(greatest);
+        let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
+        let inverse = simd.splat(inverse);
+        let mut sums = [0.0; 2];
+        let quants = row.quants(at);
+        for half in 0..2 {
+            let mut sum = simd.splat(0.0);
+            for first in (half * 16..half * 16 + 16).step_by(S::LANES) {
+                let quant = simd.round(simd.mul(load(first), inverse));
+                sum = simd.add(sum, quant);
+                // SAFETY: a row has room for thirty-two quants of a sub-block.
+                unsafe { simd.store_bytes(quants.add(first), quant) };
+            }
+            sums[half] = simd.sum(sum);
+        }
+        row.finish(at, QuantToken::new(greatest, sums));
+    }
+}
+
+/// See `Kernels::expand`.
+#[inline(always)]
+pub(super) fn expand<S: Simd>(simd: S, plane: &Plane, weights: &mut [[f32; GROUP]; SUB_BLOCK]) {
+    for lane in (0..GROUP).step_by(S::LANES) {
+        for (j, vector) in plane.quants.iter().enumerate() {
+            let half = j / 4;
+            // SAFETY: a vector has four bytes a lane, and the others have a number a lane.
+            unsafe {
+                let mut quants = simd.load_words(vector.0[4 * lane..].as_ptr());
+                let scale = simd.load(plane.scales[half][lane..].as_ptr());
+                let minimum = simd.load(plane.minima[half][lane..].as_ptr());
+                for weights in &mut weights[4 * j..4 * j + 4] {
+                    let weight = simd.mul_add(simd.lowest_bytes(quants), scale, minimum);
+                    quants = simd.drop_bytes(quants);
+                    simd.store(weights[lane..].as_mut_ptr(), weight);
+                }
+            }
+        }
     }
 }

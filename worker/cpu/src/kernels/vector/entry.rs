@@ -11,14 +11,15 @@ macro_rules! entry_points {
         rows: { $($few:literal => $few_registers:literal),* }
     ) => {
         const _: () = {
-            use shardrun_files::TensorType;
             use shardrun_model::CacheType;
 
             use crate::{
                 disjoint::Rectangle,
                 kernels::vector::{elementwise, formats::{self, Format}, tile},
-                matrix::Weights,
+                kernels::plane::Plane,
+                matrix::{FloatType, GROUP, SUB_BLOCK, Weights},
                 memory::LINE_BYTES,
+                operand::QuantRow,
             };
 
             impl $simd {
@@ -29,41 +30,43 @@ macro_rules! entry_points {
                 /// See `Kernels::multiply_panel`, which checks the sizes.
                 pub(in crate::kernels) fn multiply_panel(
                     self,
-                    weights: Weights<'_>,
+                    weights: Weights<'_, FloatType>,
                     panel: &[f32],
                     products: Rectangle<'_>,
+                    add: bool,
                 ) {
                     match weights.block_type {
-                        TensorType::F32 => self.panel_of::<formats::F32>(weights, panel, products),
-                        TensorType::F16 => self.panel_of::<formats::F16>(weights, panel, products),
-                        TensorType::Q4_1 => self.panel_of::<formats::Q4_1>(weights, panel, products),
-                        TensorType::Q8_0 => self.panel_of::<formats::Q8_0>(weights, panel, products),
+                        FloatType::F32 => self.panel_of::<formats::F32>(weights, panel, products, add),
+                        FloatType::F16 => self.panel_of::<formats::F16>(weights, panel, products, add),
+                        FloatType::Bf16 => self.panel_of::<formats::Bf16>(weights, panel, products, add),
                     }
                 }
 
                 fn panel_of<F: Format>(
                     self,
-                    weights: Weights<'_>,
+                    weights: Weights<'_, FloatType>,
                     panel: &[f32],
                     products: Rectangle<'_>,
+                    add: bool,
                 ) {
                     #[target_feature(enable = $features)]
                     fn multiply<F: Format, const V: usize, const C: usize>(
                         simd: $simd,
-                        weights: Weights<'_>,
+                        weights: Weights<'_, FloatType>,
                         panel: &[f32],
                         products: Rectangle<'_>,
+                        add: bool,
                     ) {
                         let panel = tile::Panel(panel.as_ptr());
                         // SAFETY: weights and panel were checked before they came here.
                         unsafe {
-                            tile::multiply::<$simd, F, _, V, C>(simd, weights, panel, products, false);
+                            tile::multiply::<$simd, F, _, V, C>(simd, weights, panel, products, add);
                         }
                     }
                     // SAFETY: `self` exists, so the CPU has the features.
                     unsafe {
                         match products.rows() {
-                            $($rows => multiply::<F, $registers, $rows>(self, weights, panel, products),)*
+                            $($rows => multiply::<F, $registers, $rows>(self, weights, panel, products, add),)*
                             rows => unreachable!("a panel of {rows} rows"),
                         }
                     }
@@ -140,6 +143,82 @@ macro_rules! entry_points {
                     }
                     // SAFETY: `self` exists, so the CPU has the features.
                     unsafe { silu_mul(self, gate, up) }
+                }
+
+                /// See `Kernels::add`.
+                pub(in crate::kernels) fn add(
+                    self,
+                    sum: &mut [f32],
+                    x: &[f32],
+                ) {
+                    #[target_feature(enable = $features)]
+                    fn add(
+                        simd: $simd,
+                        sum: &mut [f32],
+                        x: &[f32],
+                    ) {
+                        elementwise::add(simd, sum, x);
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { add(self, sum, x) }
+                }
+
+                /// See `Kernels::rms_norm`.
+                pub(in crate::kernels) fn rms_norm(
+                    self,
+                    x: &[f32],
+                    gain: &[f32],
+                    epsilon: f32,
+                    normed: &mut [f32],
+                ) {
+                    #[target_feature(enable = $features)]
+                    fn rms_norm(
+                        simd: $simd,
+                        x: &[f32],
+                        gain: &[f32],
+                        epsilon: f32,
+                        normed: &mut [f32],
+                    ) {
+                        elementwise::rms_norm(simd, x, gain, epsilon, normed);
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { rms_norm(self, x, gain, epsilon, normed) }
+                }
+
+                /// See `Kernels::quantise`.
+                pub(in crate::kernels) fn quantise(
+                    self,
+                    values: &[f32],
+                    row: QuantRow<'_>,
+                ) {
+                    #[target_feature(enable = $features)]
+                    fn quantise(
+                        simd: $simd,
+                        values: &[f32],
+                        row: QuantRow<'_>,
+                    ) {
+                        elementwise::quantise(simd, values, row);
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { quantise(self, values, row) }
+                }
+
+                /// See `Kernels::expand`.
+                pub(in crate::kernels) fn expand(
+                    self,
+                    plane: &Plane,
+                    weights: &mut [[f32; GROUP]; SUB_BLOCK],
+                ) {
+                    #[target_feature(enable = $features)]
+                    fn expand(
+                        simd: $simd,
+                        plane: &Plane,
+                        weights: &mut [[f32; GROUP]; SUB_BLOCK],
+                    ) {
+                        elementwise::expand(simd, plane, weights);
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { expand(self, plane, weights) }
                 }
 
                 /// e to the power of every element.

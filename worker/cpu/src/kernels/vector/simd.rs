@@ -15,10 +15,12 @@ pub(super) trait Simd: Copy {
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::Floats;
-    /// The low four bits of each word, as numbers.
-    fn lowest_nibbles(self, words: Self::Words) -> Self::Floats;
-    /// Each word without its low four bits, the rest moved down.
-    fn drop_nibbles(self, words: Self::Words) -> Self::Words;
+    /// The low eight bits of each word, as numbers.
+    fn lowest_bytes(self, words: Self::Words) -> Self::Floats;
+    /// Each word without its low eight bits, the rest moved down.
+    fn drop_bytes(self, words: Self::Words) -> Self::Words;
+    /// Without signs.
+    fn magnitude(self, x: Self::Floats) -> Self::Floats;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// `a + b`
@@ -57,6 +59,11 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `to` points to `LANES` of them.
     unsafe fn store(self, to: *mut f32, x: Self::Floats);
+    /// Writes whole numbers from -127 to 127 as bytes.
+    ///
+    /// # Safety
+    /// `to` points to `LANES` bytes.
+    unsafe fn store_bytes(self, to: *mut i8, x: Self::Floats);
     /// Reads halves.
     ///
     /// # Safety

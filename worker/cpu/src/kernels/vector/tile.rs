@@ -120,7 +120,7 @@ unsafe fn registers_at<S: Simd, F: Format, T: BlockType, const V: usize, const C
     let place = Place {
         records,
         lanes,
-        blocks: weights.inputs / F::BLOCK,
+        inputs: weights.inputs,
         next_set: (V * S::LANES).div_ceil(GROUP) * weights.group_bytes,
     };
     // SAFETY: the groups have that many records, and there are as many blocks of inputs.
@@ -138,8 +138,8 @@ struct Place<const V: usize> {
     records: [*const u8; V],
     /// The first lane of each register in its records.
     lanes: [usize; V],
-    /// Records to go through.
-    blocks: usize,
+    /// Records to go through, one an input.
+    inputs: usize,
     /// Bytes to where the next tile reads.
     next_set: usize,
 }
@@ -155,38 +155,24 @@ unsafe fn tile<S: Simd, F: Format, I: Inputs<C>, const V: usize, const C: usize>
     inputs: I,
     mut totals: [[S::Floats; C]; V],
 ) -> [[S::Floats; C]; V] {
-    let Place { records, lanes, blocks, next_set } = place;
-    for block in 0..blocks {
-        if I::FETCH_AHEAD {
+    let Place { records, lanes, inputs: inputs_len, next_set } = place;
+    for input in 0..inputs_len {
+        if I::FETCH_AHEAD && input * F::RECORD % LINE_BYTES == 0 {
             // The prefetchers of the CPU follow no stream for as short as a group is.
             for v in 0..V {
                 for line in 0..F::RECORD.div_ceil(LINE_BYTES) {
-                    let ahead = next_set + block * F::RECORD + line * LINE_BYTES;
+                    let ahead = next_set + input * F::RECORD + line * LINE_BYTES;
                     simd.prefetch(records[v].wrapping_add(ahead));
                 }
             }
         }
-        // SAFETY: the caller has that many records and blocks of inputs.
-        unsafe {
-            let mut scales = [F::scale(simd, records[0].add(block * F::RECORD), lanes[0]); V];
-            for v in 1..V {
-                scales[v] = F::scale(simd, records[v].add(block * F::RECORD), lanes[v]);
-            }
-            for run in 0..F::BLOCK / F::RUN {
-                let mut packed =
-                    [F::load(simd, records[0].add(block * F::RECORD), lanes[0], run); V];
-                for v in 1..V {
-                    packed[v] = F::load(simd, records[v].add(block * F::RECORD), lanes[v], run);
-                }
-                for element in 0..F::RUN {
-                    let input = block * F::BLOCK + run * F::RUN + element;
-                    for v in 0..V {
-                        let weight = F::next(simd, &mut packed[v], scales[v]);
-                        for c in 0..C {
-                            let x = simd.splat(inputs.at(input, c));
-                            totals[v][c] = simd.mul_add(weight, x, totals[v][c]);
-                        }
-                    }
+        for v in 0..V {
+            // SAFETY: the caller has that many records and inputs.
+            unsafe {
+                let weight = F::load(simd, records[v].add(input * F::RECORD), lanes[v]);
+                for c in 0..C {
+                    let x = simd.splat(inputs.at(input, c));
+                    totals[v][c] = simd.mul_add(weight, x, totals[v][c]);
                 }
             }
         }

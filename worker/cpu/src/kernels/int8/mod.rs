@@ -1,0 +1,180 @@
+//! Products of quantised weights with quantised activations.
+//!
+//! Of a sub-block, a row's product with an output is a sum of whole numbers, which is exact; it is
+//! multiplied by both scales and added to the output's sum by one fused multiply-add, sub-block after
+//! sub-block. Types with minima first add the minimum times the row's sum. So every kernel gives the
+//! same bits, whatever its registers hold and however many rows it takes at once.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+use std::ops::Range;
+
+use super::plane::Plane;
+use crate::{
+    disjoint::Rectangle,
+    matrix::{
+        GROUP, QuantWeights, SUB_BLOCK,
+        quants::{Quants, with_quants},
+    },
+    operand::{QuantPanels, TOKEN_BYTES},
+};
+
+/// Sub-blocks that are unpacked at once: 18 KiB, which leaves room for a panel's in the first-level
+/// cache.
+pub(super) const CHUNK: usize = 24;
+
+/// What an instruction set brings.
+///
+/// # Safety
+/// Callers of the functions vouch for the records and panels that they point to.
+pub(super) trait Int8: Copy {
+    /// Most rows of a panel.
+    const PANEL_ROWS: usize;
+    /// Most rows for which weights are used straight from their records.
+    const FEW_ROWS: usize;
+
+    /// Unpacks sub-blocks of the group at `group`.
+    unsafe fn unpack<Q: Quants>(
+        self,
+        group: *const u8,
+        sub_blocks: Range<usize>,
+        planes: &mut [Plane],
+    );
+
+    /// Products of a whole group with up to [`Self::FEW_ROWS`] rows.
+    unsafe fn few<Q: Quants>(self, group: *const u8, sub_blocks: Range<usize>, sums: Sums<'_, '_>);
+
+    /// Products of unpacked weights with a panel, on top of what is in the sums if `add`. Asks for
+    /// `ahead`, what will be unpacked next.
+    unsafe fn tile<Q: Quants>(
+        self,
+        planes: &[Plane],
+        add: bool,
+        ahead: Option<Ahead>,
+        sums: Sums<'_, '_>,
+    );
+}
+
+/// One panel and where its products with one group go.
+pub(super) struct Sums<'a, 'b> {
+    /// The panel's records of the sub-blocks that take part.
+    panel: *const u8,
+    /// Rows of the panel, as rows of `products`.
+    rows: Range<usize>,
+    /// The group's first output.
+    first: usize,
+    products: &'a mut Rectangle<'b>,
+}
+
+impl Sums<'_, '_> {
+    /// The outputs of the panel's row `row`: sixteen, or what is left of them.
+    #[inline(always)]
+    fn row(&mut self, row: usize) -> &mut [f32] {
+        let first = self.first;
+        let outputs = self.products.row(self.rows.start + row);
+        let end = outputs.len().min(first + GROUP);
+        &mut outputs[first..end]
+    }
+}
+
+/// Memory to be fetched while something else is computed: as many bytes for each sub-block.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    from: *const u8,
+    bytes: usize,
+}
+
+/// All products of `weights` with all rows.
+pub(super) fn multiply<K: Int8>(
+    kernels: K,
+    weights: &QuantWeights<'_>,
+    x: &QuantPanels,
+    products: &mut Rectangle<'_>,
+) {
+    with_quants!(weights.quant_type, Q => multiply_type::<K, Q>(kernels, weights, x, products));
+}
+
+fn multiply_type<K: Int8, Q: Quants>(
+    kernels: K,
+    weights: &QuantWeights<'_>,
+    x: &QuantPanels,
+    products: &mut Rectangle<'_>,
+) {
+    let QuantWeights { records, group_bytes, ref sub_blocks, .. } = *weights;
+    if x.rows() <= K::FEW_ROWS {
+        for group in 0..weights.groups {
+            for (rows, panel) in x.panels() {
+                let panel = panel.as_ptr();
+                let sums = Sums { panel, rows, first: group * GROUP, products: &mut *products };
+                let group = records[group * group_bytes..].as_ptr();
+                // SAFETY: the weights were checked, and a panel has as many sub-blocks as they do.
+                unsafe { kernels.few::<Q>(group, sub_blocks.clone(), sums) };
+            }
+        }
+        return;
+    }
+    let mut planes = [Plane::default(); CHUNK];
+    let chunks = sub_blocks.len().div_ceil(CHUNK);
+    for group in 0..weights.groups {
+        for at in 0..chunks {
+            let chunk = part(sub_blocks, at, chunks);
+            let planes = &mut planes[..chunk.len()];
+            let base = records[group * group_bytes..].as_ptr();
+            // SAFETY: as above.
+            unsafe { kernels.unpack::<Q>(base, chunk.clone(), planes) };
+            let next = group * group_bytes + Q::places(chunk.end).0;
+            let bytes = Q::RECORD / Q::SUB_BLOCKS;
+            let mut ahead = Some(Ahead { from: records.as_ptr().wrapping_add(next), bytes });
+            for (rows, panel) in x.panels() {
+                let skipped = (chunk.start - sub_blocks.start) * TOKEN_BYTES * rows.len();
+                let panel = panel[skipped..].as_ptr();
+                let sums = Sums { panel, rows, first: group * GROUP, products: &mut *products };
+                // SAFETY: as above.
+                unsafe { kernels.tile::<Q>(planes, at > 0, ahead.take(), sums) };
+            }
+        }
+    }
+}
+
+/// Part `at` of `parts` of a range, which differ in length by at most one.
+fn part(range: &Range<usize>, at: usize, parts: usize) -> Range<usize> {
+    let cut = |at: usize| range.start + range.len() * at / parts;
+    cut(at)..cut(at + 1)
+}
+
+/// Unpacks sub-blocks of one group.
+pub(super) fn unpack<K: Int8>(
+    kernels: K,
+    weights: &QuantWeights<'_>,
+    group: usize,
+    sub_blocks: Range<usize>,
+    planes: &mut [Plane],
+) {
+    let group = weights.records[group * weights.group_bytes..].as_ptr();
+    // SAFETY: the weights were checked.
+    with_quants!(weights.quant_type, Q => unsafe {
+        kernels.unpack::<Q>(group, sub_blocks, planes);
+    });
+}
+
+/// Where the words of a sub-block's rows begin in a panel of `width` rows.
+struct Words;
+
+impl Words {
+    const fn scales(width: usize) -> usize {
+        width * SUB_BLOCK
+    }
+    const fn scaled_sums(width: usize) -> usize {
+        width * (SUB_BLOCK + 4)
+    }
+    const fn low_sums(width: usize) -> usize {
+        width * (SUB_BLOCK + 8)
+    }
+    const fn high_sums(width: usize) -> usize {
+        width * (SUB_BLOCK + 12)
+    }
+}

@@ -1,0 +1,103 @@
+//! Activations as linear layers read them.
+
+mod floats;
+mod panels;
+mod quants;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use crate::{CpuError, Kernels, workspace::Workspace};
+
+pub(crate) use floats::FloatPanels;
+pub(crate) use quants::{QuantPanels, QuantRow, QuantToken, TOKEN_BYTES};
+
+use floats::FloatWriter;
+use quants::QuantWriter;
+
+/// What matrices are multiplied with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forms {
+    /// Float32.
+    pub(crate) floats: bool,
+    /// Whole numbers of eight bits, with a scale for every thirty-two.
+    pub(crate) quants: bool,
+}
+
+/// Activations `[rows, columns]` in the forms that the model's matrices ask for.
+pub struct Operand {
+    rows: usize,
+    columns: usize,
+    floats: Option<FloatPanels>,
+    quants: Option<QuantPanels>,
+}
+
+impl Operand {
+    /// An operand whose every element is still to be written.
+    pub(crate) fn new(
+        workspace: &Workspace,
+        rows: usize,
+        columns: usize,
+        kernels: Kernels,
+        forms: Forms,
+    ) -> Result<Self, CpuError> {
+        // No quantised matrix has other columns.
+        let quants = forms.quants && columns.is_multiple_of(crate::matrix::SUB_BLOCK);
+        let floats = forms.floats || !quants;
+        let floats =
+            floats.then(|| FloatPanels::new(workspace, rows, columns, kernels.panel_rows()));
+        let quants =
+            quants.then(|| QuantPanels::new(workspace, rows, columns, kernels.quant_panel_rows()));
+        Ok(Self { rows, columns, floats: floats.transpose()?, quants: quants.transpose()? })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The float32 form, if it was asked for.
+    pub(crate) fn floats(&self) -> Option<&FloatPanels> {
+        self.floats.as_ref()
+    }
+
+    /// The quantised form, if it was asked for.
+    pub(crate) fn quants(&self) -> Option<&QuantPanels> {
+        self.quants.as_ref()
+    }
+
+    /// A way for several threads to fill it.
+    pub(crate) fn writer(&mut self) -> OperandWriter<'_> {
+        OperandWriter {
+            floats: self.floats.as_mut().map(FloatPanels::writer),
+            quants: self.quants.as_mut().map(QuantPanels::writer),
+        }
+    }
+}
+
+/// Fills an [`Operand`] from several threads.
+pub(crate) struct OperandWriter<'a> {
+    floats: Option<FloatWriter<'a>>,
+    quants: Option<QuantWriter<'a>>,
+}
+
+impl OperandWriter<'_> {
+    /// Writes `values` to `row`, from `column` on, a multiple of 32; they end on one too, or with the
+    /// row.
+    ///
+    /// # Safety
+    /// No other thread writes these elements.
+    pub(crate) unsafe fn put(&self, kernels: Kernels, row: usize, column: usize, values: &[f32]) {
+        if let Some(floats) = &self.floats {
+            // SAFETY: the caller owns the elements.
+            unsafe { floats.put(row, column, values) };
+        }
+        if let Some(quants) = &self.quants {
+            // SAFETY: the caller owns the elements.
+            kernels.quantise(values, unsafe { quants.place(row, column, values.len()) });
+        }
+    }
+}

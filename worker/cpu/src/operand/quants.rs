@@ -1,0 +1,165 @@
+//! The quantised form: of every thirty-two elements of a row, whole numbers from -127 to 127 and the scale
+//! that they are to be multiplied with.
+
+use std::{marker::PhantomData, ops::Range};
+
+use super::panels::Panels;
+use crate::{
+    CpuError,
+    disjoint::Disjoint,
+    matrix::SUB_BLOCK,
+    workspace::{Buffer, Workspace},
+};
+
+/// Bytes of one row's thirty-two elements: the quants, and four words.
+pub(crate) const TOKEN_BYTES: usize = SUB_BLOCK + 4 * size_of::<f32>();
+
+/// Quantised activations in panels of a few rows. A panel of C rows is a record for every sub-block of
+/// the columns:
+///
+/// * C times thirty-two quants, i8;
+/// * C scales, f32: the greatest magnitude by 127;
+/// * C sums of the quants, each times its scale, f32;
+/// * C sums of the first sixteen quants, times -128, i32;
+/// * C sums of the other sixteen, times -128, i32.
+pub(crate) struct QuantPanels {
+    memory: Buffer,
+    panels: Panels,
+}
+
+/// Where the quants of some columns of one row go.
+pub(crate) struct QuantRow<'a> {
+    /// The first of these columns' records.
+    pub(super) first: *mut u8,
+    /// Rows of the panel.
+    pub(super) width: usize,
+    /// The row's place in the panel.
+    pub(super) place: usize,
+    pub(super) sub_blocks: usize,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+/// One row's thirty-two elements.
+#[derive(Clone, Copy)]
+pub(crate) struct QuantToken {
+    scale: f32,
+    /// Of the first and of the second half.
+    sums: [i32; 2],
+}
+
+impl QuantToken {
+    /// What belongs to quants of which the sums of both halves are `sums`, where the `greatest` magnitude
+    /// became 127. If an element was not finite the scale is not a number, so that a fault
+    /// upstream stays visible.
+    #[inline(always)]
+    pub(crate) fn new(greatest: f32, sums: [f32; 2]) -> Self {
+        let known = (sums[0] + sums[1]).is_finite();
+        let scale = if known { greatest / 127.0 } else { f32::NAN };
+        Self { scale, sums: sums.map(|sum| sum as i32) }
+    }
+}
+
+impl QuantPanels {
+    pub(super) fn new(
+        workspace: &Workspace,
+        rows: usize,
+        columns: usize,
+        panel_rows: usize,
+    ) -> Result<Self, CpuError> {
+        let panels = Panels::new(rows, columns, panel_rows);
+        let bytes = rows * columns / SUB_BLOCK * TOKEN_BYTES;
+        Ok(Self { memory: workspace.take(bytes / size_of::<f32>())?, panels })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.panels.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.panels.columns
+    }
+
+    /// The panels in order: which rows, and their records.
+    pub(crate) fn panels(&self) -> impl Iterator<Item = (Range<usize>, &[u8])> {
+        let bytes: &[u8] = bytemuck::cast_slice(self.memory.as_slice());
+        let row_bytes = self.panels.columns / SUB_BLOCK * TOKEN_BYTES;
+        (0..self.panels.count).map(move |panel| {
+            let rows = self.panels.rows_of(panel);
+            (rows.clone(), &bytes[rows.start * row_bytes..rows.end * row_bytes])
+        })
+    }
+
+    pub(super) fn writer(&mut self) -> QuantWriter<'_> {
+        let memory = bytemuck::cast_slice_mut(self.memory.as_mut_slice());
+        QuantWriter { panels: self.panels, memory: Disjoint::new(memory) }
+    }
+}
+
+/// Fills [`QuantPanels`] from several threads.
+pub(super) struct QuantWriter<'a> {
+    panels: Panels,
+    memory: Disjoint<'a, u8>,
+}
+
+impl<'a> QuantWriter<'a> {
+    /// The place of `len` elements of `row` from `column` on, both multiples of 32.
+    ///
+    /// # Safety
+    /// No other thread writes these elements while the result lives.
+    pub(super) unsafe fn place(&self, row: usize, column: usize, len: usize) -> QuantRow<'a> {
+        let Panels { columns, .. } = self.panels;
+        assert!(column.is_multiple_of(SUB_BLOCK) && len.is_multiple_of(SUB_BLOCK), "sub-blocks");
+        assert!(column + len <= columns, "columns within the operand");
+        let rows = self.panels.rows_of(self.panels.of_row(row));
+        let first = (rows.start * columns + column * rows.len()) / SUB_BLOCK * TOKEN_BYTES;
+        let bytes = len / SUB_BLOCK * TOKEN_BYTES * rows.len();
+        QuantRow {
+            first: self.memory.pointer(first..first + bytes),
+            width: rows.len(),
+            place: row - rows.start,
+            sub_blocks: len / SUB_BLOCK,
+            memory: PhantomData,
+        }
+    }
+}
+
+impl QuantRow<'_> {
+    /// Sub-blocks that there is room for.
+    pub(crate) fn sub_blocks(&self) -> usize {
+        self.sub_blocks
+    }
+
+    /// Where the quants of sub-block `at` go, 32 bytes that nobody else writes.
+    #[inline(always)]
+    pub(crate) fn quants(&mut self, at: usize) -> *mut i8 {
+        assert!(at < self.sub_blocks, "a sub-block of the row");
+        // SAFETY: the record is inside the memory that `place` found to be there.
+        unsafe { self.record(at).add(self.place * SUB_BLOCK).cast() }
+    }
+
+    /// Writes what a sub-block's quants have in common.
+    #[inline(always)]
+    pub(crate) fn finish(&mut self, at: usize, token: QuantToken) {
+        assert!(at < self.sub_blocks, "a sub-block of the row");
+        let [low, high] = token.sums;
+        let words = [
+            token.scale.to_bits(),
+            (token.scale * (low + high) as f32).to_bits(),
+            (-128 * low).cast_unsigned(),
+            (-128 * high).cast_unsigned(),
+        ];
+        for (word, value) in words.into_iter().enumerate() {
+            let offset = self.width * (SUB_BLOCK + word * 4) + self.place * 4;
+            // SAFETY: the record is inside the memory that `place` found to be there, and the row's
+            // words are this value's alone.
+            unsafe { self.record(at).add(offset).cast::<u32>().write_unaligned(value) };
+        }
+    }
+
+    /// # Safety
+    /// `at` is below the number of sub-blocks.
+    unsafe fn record(&self, at: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.first.add(at * TOKEN_BYTES * self.width) }
+    }
+}
