@@ -212,8 +212,7 @@ impl Model {
             let o = backend.linear(&mixed, &layer.o)?;
             x = backend.all_reduce_add(x, o)?;
             let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
-            let gate_up = backend.linear(&h, &layer.gate_up)?;
-            let h = backend.gated_mlp(gate_up)?;
+            let h = backend.gated_linear(&h, &layer.gate_up)?;
             let down = backend.linear(&h, &layer.down)?;
             x = backend.all_reduce_add(x, down)?;
         }

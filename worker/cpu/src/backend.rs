@@ -9,6 +9,7 @@ use shardrun_model::{Backend, Batch, BlockCopy, CacheShape, HeadShard, Rope};
 use crate::{
     CpuError, Kernels, Matrix, Operand, Tensor, Vector, batch,
     cache::Cache,
+    memory::Arena,
     operand::Forms,
     ops::{self, AttentionInput, Machine, RopeTable},
     pool::Pool,
@@ -46,11 +47,12 @@ pub enum Activations {
 /// Operations compute at once; the sum of a product is one chain of multiply-adds along the inputs,
 /// so the bits of a row depend on nothing but the row, the weights, the options and the instruction set.
 pub struct CpuBackend {
-    machine: Machine,
+    pub(crate) machine: Machine,
     group: Box<dyn Group>,
     cache: Option<Cache>,
     batch: Batch,
     rope: RopeTable,
+    arena: Arena,
     weight_bytes: usize,
     activations: Activations,
 }
@@ -74,6 +76,7 @@ impl CpuBackend {
             cache: None,
             batch: Batch::default(),
             rope: RopeTable::default(),
+            arena: Arena::default(),
             weight_bytes: 0,
         })
     }
@@ -93,7 +96,7 @@ impl Backend for CpuBackend {
     type Operand = Operand;
 
     fn pack(&mut self, parts: &[MatrixView<'_>]) -> Result<Matrix, CpuError> {
-        let matrix = Matrix::pack(parts, &mut self.machine.pool)?;
+        let matrix = Matrix::pack(parts, &mut self.arena, &mut self.machine.pool)?;
         let forms = &mut self.machine.forms;
         let int8 = self.activations == Activations::Int8;
         forms.floats |= matrix.has_floats() || !int8;
@@ -155,8 +158,8 @@ impl Backend for CpuBackend {
         ops::operand(&mut self.machine, &mixed)
     }
 
-    fn gated_mlp(&mut self, gate_up: Tensor) -> Result<Operand, CpuError> {
-        ops::gated_mlp(&mut self.machine, &gate_up)
+    fn gated_linear(&mut self, x: &Operand, gate_up: &Matrix) -> Result<Operand, CpuError> {
+        ops::gated_linear(&mut self.machine, x, gate_up)
     }
 
     fn all_reduce(&mut self, mut x: Tensor) -> Result<Tensor, CpuError> {

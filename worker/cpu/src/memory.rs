@@ -1,16 +1,22 @@
-//! Large zeroed memory that begins on a cache line.
+//! Large zeroed memory that begins on a cache line, in huge pages where the system has them.
+//!
+//! Weights are streamed whole for every token, and the prefetchers of a CPU stop at the end of a page.
+//! The wish for huge pages has to come before the first write, so the memory is mapped here.
 
-use bytemuck::{Pod, Zeroable};
+use std::sync::Arc;
+
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use crate::CpuError;
 
 /// Bytes of a cache line, and of the widest vector register.
 pub(crate) const LINE_BYTES: usize = 64;
 
-/// One cache line; a vector of them begins on one.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-pub(crate) struct Line([u8; LINE_BYTES]);
+/// Bytes of a huge page.
+const HUGE_BYTES: usize = 2 << 20;
+
+/// Bytes that an arena maps at once, at least.
+const CHUNK_BYTES: usize = 32 << 20;
 
 /// A vector of gains, `[columns]`, as float32.
 #[derive(Clone, Debug)]
@@ -28,26 +34,102 @@ impl Vector {
     }
 }
 
-/// Zeroed memory for at least `bytes`. The system hands out zero pages, so nothing is touched.
-pub(crate) fn zeroed(what: &'static str, bytes: usize) -> Result<Vec<Line>, CpuError> {
-    let lines = bytemuck::allocation::try_zeroed_vec(bytes.div_ceil(LINE_BYTES))
-        .map_err(|()| CpuError::OutOfMemory { what, bytes: bytes as u128 })?;
-    prefer_huge_pages(&lines);
-    Ok(lines)
+/// A part of a mapping that nobody else has. It is given back with the last part of the mapping.
+pub(crate) struct Memory {
+    mapping: Arc<MmapRaw>,
+    first: usize,
+    bytes: usize,
 }
 
-/// Asks for pages of 2 MiB, since weights are streamed whole for every token and the prefetchers
-/// stop at the end of a page. Only a wish: what the system answers is no error.
-fn prefer_huge_pages(lines: &[Line]) {
-    const HUGE: usize = 2 << 20;
-    let start = lines.as_ptr() as usize;
-    let first = start.next_multiple_of(HUGE);
-    let end = start + size_of_val(lines);
-    if first + HUGE > end {
-        return;
+impl Memory {
+    /// Zeros, of which nothing is touched.
+    pub(crate) fn zeroed(what: &'static str, bytes: usize) -> Result<Self, CpuError> {
+        let (mapping, first) = map(what, bytes)?;
+        Ok(Self { mapping, first, bytes })
     }
-    // SAFETY: the range lies inside `lines`, and the advice changes no contents.
-    unsafe {
-        libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE);
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        // SAFETY: the part is inside the mapping, and only this value's owner writes to it.
+        unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().add(self.first), self.bytes) }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.mapping.as_mut_ptr().add(self.first), self.bytes)
+        }
+    }
+}
+
+/// Hands out memory, small pieces side by side, so that they share huge pages.
+#[derive(Default)]
+pub(crate) struct Arena {
+    /// The last mapping, and up to where it was handed out.
+    last: Option<(Arc<MmapRaw>, usize)>,
+}
+
+impl Arena {
+    /// Zeros, of which nothing is touched. Those of many calls follow each other as long as they fit.
+    pub(crate) fn take(&mut self, what: &'static str, bytes: usize) -> Result<Memory, CpuError> {
+        if let Some((mapping, used)) = &mut self.last
+            && bytes <= mapping.len() - *used
+        {
+            let first = *used;
+            *used = (first + bytes).next_multiple_of(LINE_BYTES).min(mapping.len());
+            return Ok(Memory { mapping: Arc::clone(mapping), first, bytes });
+        }
+        let (mapping, first) = map(what, bytes.max(CHUNK_BYTES))?;
+        let used = (first + bytes).next_multiple_of(LINE_BYTES).min(mapping.len());
+        self.last = Some((Arc::clone(&mapping), used));
+        Ok(Memory { mapping, first, bytes })
+    }
+}
+
+/// A mapping with room for `bytes` from the place that it tells: the start of a huge page, unless they are
+/// fewer than one has.
+fn map(what: &'static str, bytes: usize) -> Result<(Arc<MmapRaw>, usize), CpuError> {
+    let refused = || CpuError::OutOfMemory { what, bytes: bytes as u128 };
+    let slack = if bytes < HUGE_BYTES { LINE_BYTES } else { HUGE_BYTES };
+    let len = bytes.checked_add(slack).ok_or_else(refused)?;
+    let mapping: MmapMut = MmapOptions::new().len(len).map_anon().map_err(|_| refused())?;
+    // Only a wish: what the system answers is no error.
+    #[cfg(target_os = "linux")]
+    let _ = mapping.advise(memmap2::Advice::HugePage);
+    let first = if bytes < HUGE_BYTES { 0 } else { mapping.as_ptr().align_offset(HUGE_BYTES) };
+    Ok((Arc::new(mapping.into()), first))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_zeros_on_lines_of_their_own() {
+        let mut arena = Arena::default();
+        let mut parts: Vec<Memory> = Vec::new();
+        for bytes in [0, 1, 64, 100, 5 << 20, 40 << 20, 3, 31 << 20, 9 << 20] {
+            let part = arena.take("a test", bytes).unwrap();
+            assert_eq!((part.len(), part.as_slice().len()), (bytes, bytes));
+            assert_eq!(part.as_slice().as_ptr() as usize % LINE_BYTES, 0);
+            assert!(part.as_slice().iter().all(|&byte| byte == 0));
+            parts.push(part);
+        }
+        for (at, part) in parts.iter_mut().enumerate() {
+            part.as_mut_slice().fill(at as u8 + 1);
+        }
+        for (at, part) in parts.iter().enumerate() {
+            assert!(part.as_slice().iter().all(|&byte| byte == at as u8 + 1));
+        }
+    }
+
+    #[test]
+    fn more_than_there_is_is_an_error() {
+        let error = Memory::zeroed("a test", usize::MAX).err().unwrap();
+        assert_eq!(error.to_string(), format!("no memory for a test: {} bytes", usize::MAX));
     }
 }

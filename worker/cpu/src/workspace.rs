@@ -7,27 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     CpuError,
-    memory::{LINE_BYTES, Line, zeroed},
+    memory::{LINE_BYTES, Memory},
 };
-
-const FLOATS_PER_LINE: usize = LINE_BYTES / size_of::<f32>();
 
 /// Hands out buffers and takes them back when they are dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Workspace {
-    free: Arc<Mutex<Vec<Vec<Line>>>>,
+    free: Arc<Mutex<Vec<Memory>>>,
 }
 
 impl Workspace {
     /// A buffer of `len` floats that begins on a cache line. What is in it is left over from before.
     pub(crate) fn take(&self, len: usize) -> Result<Buffer, CpuError> {
-        let lines = len.div_ceil(FLOATS_PER_LINE);
-        let memory = match self.reuse(lines) {
+        let bytes = (len * size_of::<f32>()).max(1).next_multiple_of(LINE_BYTES);
+        let memory = match self.reuse(bytes) {
             Some(memory) => memory,
             // Powers of two, so that batches that grow row by row settle on a few sizes.
-            None => zeroed("activations", lines.next_power_of_two() * LINE_BYTES)?,
+            None => Memory::zeroed("activations", bytes.next_power_of_two())?,
         };
-        let mut buffer = Buffer { memory, len, home: self.clone() };
+        let mut buffer = Buffer { memory: Some(memory), len, home: self.clone() };
         if cfg!(debug_assertions) {
             buffer.as_mut_slice().fill(f32::NAN);
         }
@@ -36,10 +34,10 @@ impl Workspace {
 
     /// The smallest free buffer that is large enough. If there is none, the largest one makes way
     /// for the one that is allocated next, so that there are never more than were in use at once.
-    fn reuse(&self, lines: usize) -> Option<Vec<Line>> {
+    fn reuse(&self, bytes: usize) -> Option<Memory> {
         let mut free = self.lock();
         let fitting =
-            (0..free.len()).filter(|&at| free[at].len() >= lines).min_by_key(|&at| free[at].len());
+            (0..free.len()).filter(|&at| free[at].len() >= bytes).min_by_key(|&at| free[at].len());
         if let Some(at) = fitting {
             return Some(free.swap_remove(at));
         }
@@ -49,32 +47,34 @@ impl Workspace {
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<Line>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Memory>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A run of floats that goes back to its workspace when dropped.
 pub(crate) struct Buffer {
-    memory: Vec<Line>,
+    /// `None` only while it is dropped.
+    memory: Option<Memory>,
     len: usize,
     home: Workspace,
 }
 
 impl Buffer {
     pub(crate) fn as_slice(&self) -> &[f32] {
-        &bytemuck::cast_slice(&self.memory)[..self.len]
+        let memory = self.memory.as_ref().map_or(&[][..], Memory::as_slice);
+        &bytemuck::cast_slice(memory)[..self.len]
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
-        &mut bytemuck::cast_slice_mut(&mut self.memory)[..self.len]
+        let memory = self.memory.as_mut().map_or(&mut [][..], Memory::as_mut_slice);
+        &mut bytemuck::cast_slice_mut(memory)[..self.len]
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let memory = std::mem::take(&mut self.memory);
-        self.home.lock().push(memory);
+        self.home.lock().extend(self.memory.take());
     }
 }
 

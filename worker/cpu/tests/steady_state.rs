@@ -88,8 +88,7 @@ impl Layer {
         let o = backend.linear(&mixed, &self.o)?;
         let x = backend.all_reduce_add(x, o)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
-        let gate_up = backend.linear(&h, &self.gate_up)?;
-        let h = backend.gated_mlp(gate_up)?;
+        let h = backend.gated_linear(&h, &self.gate_up)?;
         let down = backend.linear(&h, &self.down)?;
         let x = backend.all_reduce_add(x, down)?;
         let x = backend.sampled_rows(x)?;

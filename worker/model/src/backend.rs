@@ -104,11 +104,16 @@ pub trait Backend {
         window: Option<NonZeroUsize>,
     ) -> Result<Self::Operand, Self::Error>;
 
-    /// `silu(gate) * up`, where a row of `gate_up` holds all gates, then all ups.
+    /// `silu(gate) * up` (Shazeer, 2020) with `gate` and `up` the products of `x` with the two matrices, of
+    /// equally many rows, that `gate_up` was packed from.
     ///
     /// # Errors
     /// If the device failed.
-    fn gated_mlp(&mut self, gate_up: Self::Tensor) -> Result<Self::Operand, Self::Error>;
+    fn gated_linear(
+        &mut self,
+        x: &Self::Operand,
+        gate_up: &Self::Matrix,
+    ) -> Result<Self::Operand, Self::Error>;
 
     /// Sums `x` over the ranks of the group, in rank order.
     ///

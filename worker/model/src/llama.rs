@@ -155,8 +155,7 @@ impl<B: Backend> Llama<B> {
             x = backend.all_reduce_add(x, a)?;
 
             let h = backend.rms_norm(&x, &layer.mlp_norm, epsilon)?;
-            let gate_up = backend.linear(&h, &layer.gate_up)?;
-            let m = backend.gated_mlp(gate_up)?;
+            let m = backend.gated_linear(&h, &layer.gate_up)?;
             let m = backend.linear(&m, &layer.down)?;
             x = backend.all_reduce_add(x, m)?;
         }

@@ -19,14 +19,14 @@ use shardrun_model::{CacheShape, CacheType};
 use crate::{
     CpuError,
     matrix::{BlockType, Weights},
-    memory::{Line, zeroed},
+    memory::Memory,
 };
 
 pub(crate) use layout::{CacheLayout, Place};
 
 /// All keys and values of one rank.
 pub(crate) struct Cache {
-    memory: Vec<Line>,
+    memory: Memory,
     layout: CacheLayout,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Vectors<'a> {
 impl Cache {
     pub(crate) fn new(shape: CacheShape) -> Result<Self, CpuError> {
         let layout = CacheLayout::new(shape)?;
-        Ok(Self { memory: zeroed(layout::WHAT, layout.bytes())?, layout })
+        Ok(Self { memory: Memory::zeroed(layout::WHAT, layout.bytes())?, layout })
     }
 
     pub(crate) fn layout(&self) -> CacheLayout {
@@ -58,7 +58,7 @@ impl Cache {
 
     /// All layers: as many slabs of [`CacheLayout::slab_bytes`] as there are layers and KV heads.
     pub(crate) fn slabs_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.memory)
+        self.memory.as_mut_slice()
     }
 
     /// All KV heads of `layer`: as many slabs, one after the other.
@@ -71,7 +71,7 @@ impl Cache {
         let layout = &self.layout;
         let slab = (layer * layout.shape.kv_heads + kv_head) * layout.slab_bytes();
         let first = slab + block as usize * layout.block_bytes();
-        let bytes: &[u8] = bytemuck::cast_slice(&self.memory);
+        let bytes = self.memory.as_slice();
         layout.cut(&bytes[first..first + layout.block_bytes()])
     }
 }

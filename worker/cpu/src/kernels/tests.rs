@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     Operand,
     matrix::{Matrix, Run},
+    memory::Arena,
     operand::Forms,
     pool::Pool,
     testing::{Random, Stored, TYPES, kernels_that_run},
@@ -24,7 +25,7 @@ fn scalar() -> Kernels {
 fn pack_columns(stored: &Stored, columns: &Range<usize>) -> Matrix {
     let mut pool = Pool::new(1, None, false).expect("no threads to start");
     let view = stored.view().columns_in(columns.clone()).expect("on sub-blocks");
-    Matrix::pack(&[view], &mut pool).expect("a small matrix")
+    Matrix::pack(&[view], &mut Arena::default(), &mut pool).expect("a small matrix")
 }
 
 /// A matrix of some hundred columns, and some of them.

@@ -19,7 +19,7 @@ use shardrun_files::MatrixView;
 use crate::{
     CpuError, Kernels,
     kernels::Plane,
-    memory::{LINE_BYTES, Line, zeroed},
+    memory::{Arena, LINE_BYTES, Memory},
     pool::Pool,
 };
 
@@ -31,13 +31,13 @@ use quants::{Quants, Stored, with_quants};
 
 /// A weight matrix `[outputs, inputs]`, packed for the kernels.
 pub struct Matrix {
-    memory: Vec<Line>,
+    memory: Memory,
     segments: Vec<Segment>,
     outputs: usize,
     inputs: usize,
 }
 
-/// Outputs that follow each other and are stored alike; they begin with a group of their own.
+/// Outputs that follow each other and are stored alike; every part of them begins with a group.
 struct Segment {
     layout: Layout,
     outputs: Range<usize>,
@@ -87,18 +87,22 @@ impl Layout {
 impl Matrix {
     /// Bytes that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&self.memory[..])
+        self.memory.len()
     }
 
-    /// Packs `parts`, stacked by rows.
+    /// Packs `parts`, stacked by rows, into memory of `arena`.
     ///
     /// # Panics
     /// If their column counts differ.
-    pub(crate) fn pack(parts: &[MatrixView<'_>], pool: &mut Pool) -> Result<Self, CpuError> {
+    pub(crate) fn pack(
+        parts: &[MatrixView<'_>],
+        arena: &mut Arena,
+        pool: &mut Pool,
+    ) -> Result<Self, CpuError> {
         let inputs = parts.first().map_or(0, MatrixView::columns);
         assert!(parts.iter().all(|part| part.columns() == inputs), "parts of equal columns");
         let (segments, bytes) = lay_out(parts, inputs);
-        let memory = zeroed("weights", bytes)?;
+        let memory = arena.take("weights", bytes)?;
         let outputs = parts.iter().map(MatrixView::rows).sum();
         let mut matrix = Self { memory, segments, outputs, inputs };
         matrix.fill(parts, pool);
@@ -106,7 +110,7 @@ impl Matrix {
     }
 
     fn fill(&mut self, parts: &[MatrixView<'_>], pool: &mut Pool) {
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.memory);
+        let bytes = self.memory.as_mut_slice();
         for segment in &self.segments {
             let group_bytes = segment.group_bytes;
             let groups = &mut bytes[segment.first_byte..][..segment.groups.len() * group_bytes];
@@ -177,6 +181,36 @@ impl Matrix {
         self.segments.last().map_or(0, |last| last.groups.end)
     }
 
+    /// The outputs that the groups of `range` hold.
+    pub(crate) fn outputs_of(&self, range: Range<usize>) -> Range<usize> {
+        self.first_output(range.start)..self.first_output(range.end)
+    }
+
+    /// The groups that hold `outputs`, which begin with one and end with one, or with a part.
+    ///
+    /// # Panics
+    /// If they don't.
+    pub(crate) fn groups_of(&self, outputs: Range<usize>) -> Range<usize> {
+        let segments = self.segments.iter();
+        let group_at = |output: usize| {
+            let segment = segments.clone().find(|segment| segment.outputs.contains(&output));
+            segment.map_or(self.segments.last().map_or(0, |last| last.groups.end), |segment| {
+                let place = output - segment.outputs.start;
+                assert!(place.is_multiple_of(GROUP), "the first output of a group");
+                segment.groups.start + place / GROUP
+            })
+        };
+        group_at(outputs.start)..group_at(outputs.end)
+    }
+
+    /// The first output of a group; one past the last output for one past the last group.
+    fn first_output(&self, group: usize) -> usize {
+        let segment = self.segments.iter().find(|segment| segment.groups.contains(&group));
+        segment.map_or(self.outputs, |segment| {
+            segment.outputs.start + (group - segment.groups.start) * GROUP
+        })
+    }
+
     /// The groups of `range`, in runs of one layout, each with the outputs that it holds.
     pub(crate) fn runs(
         &self,
@@ -220,7 +254,7 @@ impl Matrix {
 
     fn run(&self, segment: &Segment, first: usize, groups: usize) -> Run<'_> {
         let group_bytes = segment.group_bytes;
-        let bytes: &[u8] = bytemuck::cast_slice(&self.memory);
+        let bytes = self.memory.as_slice();
         let records = &bytes[segment.first_byte + first * group_bytes..][..groups * group_bytes];
         match &segment.layout {
             &Layout::Floats(block_type) => {
@@ -252,7 +286,10 @@ fn lay_out(parts: &[MatrixView<'_>], inputs: usize) -> (Vec<Segment>, usize) {
         let end = outputs + part.rows();
         let layout = Layout::of(part);
         match segments.last_mut() {
-            Some(last) if last.layout == layout => last.outputs.end = end,
+            // Every part begins with a group.
+            Some(last) if last.layout == layout && last.outputs.len().is_multiple_of(GROUP) => {
+                last.outputs.end = end;
+            }
             _ => segments.push(Segment {
                 group_bytes: layout.group_bytes(inputs),
                 layout,

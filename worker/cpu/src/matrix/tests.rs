@@ -5,7 +5,7 @@ use crate::testing::{self, Stored, kernels_that_run};
 
 fn pack(parts: &[&Stored]) -> Matrix {
     let views: Vec<MatrixView<'_>> = parts.iter().map(|part| part.view()).collect();
-    Matrix::pack(&views, &mut Pool::new(2, None, false).unwrap()).unwrap()
+    Matrix::pack(&views, &mut Arena::default(), &mut Pool::new(2, None, false).unwrap()).unwrap()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn columns_may_be_cut_within_super_blocks() {
         for columns in [32..64, 224..544, 512..768] {
             let view = stored.view().columns_in(columns.clone()).unwrap();
             let mut pool = Pool::new(1, None, false).unwrap();
-            let matrix = Matrix::pack(&[view], &mut pool).unwrap();
+            let matrix = Matrix::pack(&[view], &mut Arena::default(), &mut pool).unwrap();
             for row in 0..18 {
                 let mut values = vec![f32::NAN; columns.len()];
                 matrix.dequantise_row(Kernels::detect(), row, &mut values);

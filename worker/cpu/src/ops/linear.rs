@@ -1,8 +1,18 @@
 //! Linear layers.
 
-use crate::{CpuError, Matrix, Operand, Tensor, disjoint::Disjoint, matrix::Run};
+use std::ops::Range;
+
+use crate::{
+    CpuError, Kernels, Matrix, Operand, Tensor,
+    disjoint::{Disjoint, Rectangle},
+    matrix::Run,
+    pool::part,
+};
 
 use super::{Machine, SHARE_OF_PRODUCTS};
+
+/// Most pieces that a thread's share is cut into, for others to take what is left of it.
+const MOST_PIECES: usize = 8;
 
 /// `x * transpose(w)`. Threads take groups of outputs, and each goes through all rows.
 ///
@@ -16,30 +26,54 @@ pub(crate) fn linear(machine: &mut Machine, x: &Operand, w: &Matrix) -> Result<T
     }
     let work = x.rows() * w.inputs() * w.outputs();
     let threads = machine.pool.threads_for(work, SHARE_OF_PRODUCTS);
+    let pieces = pieces(work, threads);
     let kernels = machine.kernels;
     let cells = Disjoint::new(products.as_mut_slice());
-    machine.pool.run(threads, |thread, threads| {
-        for (run, outputs) in w.runs(w.share(thread, threads)) {
-            // SAFETY: groups, and with them the columns of the result, are cut among the threads.
-            let mut products =
-                unsafe { cells.rectangle(outputs.start, x.rows(), outputs.len(), w.outputs()) };
-            match run {
-                Run::Floats(weights) => {
-                    let x = x.floats().expect("the model has float matrices");
-                    for (rows, panel) in x.panels() {
-                        let products = products.part(rows, 0..outputs.len());
-                        kernels.multiply_panel(weights, panel, products, false);
-                    }
-                }
-                Run::Quants(weights) => match x.quants() {
-                    Some(x) => kernels.multiply_quants(&weights, x, &mut products),
-                    None => {
-                        let x = x.floats().expect("an operand has at least one form");
-                        kernels.multiply_dequantised(&weights, x, &mut products);
-                    }
-                },
-            }
-        }
+    machine.pool.run_pieces(threads, pieces, |_, owner, piece| {
+        let groups = part(&w.share(owner, threads), piece, pieces);
+        let outputs = w.outputs_of(groups.clone());
+        // SAFETY: groups, and with them the columns of the result, are cut into pieces.
+        let mut products =
+            unsafe { cells.rectangle(outputs.start, x.rows(), outputs.len(), w.outputs()) };
+        multiply(kernels, x, w, groups, &mut products);
     });
     Ok(products)
+}
+
+/// Into how many pieces to cut the shares of `threads`, if it takes `work` multiply-adds.
+pub(super) fn pieces(work: usize, threads: usize) -> usize {
+    if threads == 1 {
+        return 1;
+    }
+    (work / threads / (2 * SHARE_OF_PRODUCTS)).clamp(1, MOST_PIECES)
+}
+
+/// Products of all rows of `x` with the outputs of `groups`, which `products` has columns for.
+pub(super) fn multiply(
+    kernels: Kernels,
+    x: &Operand,
+    w: &Matrix,
+    groups: Range<usize>,
+    products: &mut Rectangle<'_>,
+) {
+    let first = w.outputs_of(groups.clone()).start;
+    for (run, outputs) in w.runs(groups) {
+        let mut products = products.part(0..x.rows(), outputs.start - first..outputs.end - first);
+        match run {
+            Run::Floats(weights) => {
+                let x = x.floats().expect("the model has float matrices");
+                for (rows, panel) in x.panels() {
+                    let products = products.part(rows, 0..outputs.len());
+                    kernels.multiply_panel(weights, panel, products, false);
+                }
+            }
+            Run::Quants(weights) => match x.quants() {
+                Some(x) => kernels.multiply_quants(&weights, x, &mut products),
+                None => {
+                    let x = x.floats().expect("an operand has at least one form");
+                    kernels.multiply_dequantised(&weights, x, &mut products);
+                }
+            },
+        }
+    }
 }

@@ -1,41 +1,69 @@
-//! The middle of a gated feed-forward layer.
+//! The first half of a gated feed-forward layer.
 
-use crate::{CpuError, Operand, Tensor, matrix::SUB_BLOCK, pool::share};
+use crate::{
+    CpuError, Matrix, Operand,
+    disjoint::{Disjoint, Rectangle},
+    matrix::SUB_BLOCK,
+    pool::{part, share},
+};
 
-use super::{Machine, SHARE_OF_ELEMENTS};
+use super::{
+    Machine, SHARE_OF_PRODUCTS,
+    linear::{multiply, pieces},
+};
 
-/// Columns that are computed at a time.
-const CHUNK: usize = 256;
-/// Columns by which work is cut.
-const UNIT: usize = SUB_BLOCK;
-/// An exponential and a division make an element worth several plain ones.
-const ELEMENT: usize = 8;
+/// Columns that are computed before they are put together: with few rows, so many that weights are
+/// streamed in long runs; with many, so few that gates and ups of all rows stay in the cache.
+const COLUMNS: [usize; 2] = [4 * SUB_BLOCK, SUB_BLOCK];
+/// Rows that are few.
+const FEW_ROWS: usize = 16;
 
-/// `silu(gate) * up`, where a row of `gate_up` holds all gates, then all ups.
+/// `silu(gate) * up` for the outputs of `gate_up`, the first half of which are gates.
 ///
 /// # Panics
-/// If the number of columns is odd.
-pub(crate) fn gated_mlp(machine: &mut Machine, gate_up: &Tensor) -> Result<Operand, CpuError> {
-    let rows = gate_up.rows();
-    assert!(gate_up.columns().is_multiple_of(2), "as many gates as ups");
-    let columns = gate_up.columns() / 2;
+/// If the number of outputs is odd, or `x` doesn't go with the matrix.
+pub(crate) fn gated_linear(
+    machine: &mut Machine,
+    x: &Operand,
+    gate_up: &Matrix,
+) -> Result<Operand, CpuError> {
+    let (rows, columns) = (x.rows(), gate_up.outputs() / 2);
+    assert!(gate_up.outputs().is_multiple_of(2), "as many gates as ups");
+    assert_eq!(x.columns(), gate_up.inputs(), "as many columns as inputs");
     let Machine { kernels, forms, .. } = *machine;
     let mut products = Operand::new(&machine.workspace, rows, columns, kernels, forms)?;
+    if rows == 0 || columns == 0 {
+        return Ok(products);
+    }
     let writer = products.writer();
-    let threads = machine.pool.threads_for(rows * columns * ELEMENT, SHARE_OF_ELEMENTS);
-    machine.pool.run(threads, |thread, threads| {
-        let units = share(columns.div_ceil(UNIT), thread, threads);
-        let mine = units.start * UNIT..columns.min(units.end * UNIT);
-        for row in 0..rows {
-            let (gates, ups) = gate_up.row(row).split_at(columns);
-            for first in mine.clone().step_by(CHUNK) {
-                let end = mine.end.min(first + CHUNK);
-                let mut chunk = [0.0; CHUNK];
-                let chunk = &mut chunk[..end - first];
-                chunk.copy_from_slice(&gates[first..end]);
-                kernels.silu_mul(chunk, &ups[first..end]);
-                // SAFETY: columns are cut among the threads.
-                unsafe { writer.put(kernels, row, first, chunk) };
+    let at_once = COLUMNS[usize::from(rows > FEW_ROWS)];
+    let units = columns.div_ceil(at_once);
+    let work = rows * gate_up.inputs() * gate_up.outputs();
+    let threads = machine.pool.threads_for(work, SHARE_OF_PRODUCTS).min(units);
+    let pieces = pieces(work, threads);
+    // Gates and ups of some columns and all rows.
+    let room = rows * 2 * at_once;
+    let mut scratch = machine.workspace.take(threads * room)?;
+    let scratch = Disjoint::new(scratch.as_mut_slice());
+    machine.pool.run_pieces(threads, pieces, |thread, owner, piece| {
+        // SAFETY: a thread computes one piece at a time.
+        let scratch = unsafe { scratch.part(thread * room..(thread + 1) * room) };
+        for unit in part(&share(units, owner, threads), piece, pieces) {
+            let first = unit * at_once;
+            let end = columns.min(first + at_once);
+            let mut both = Rectangle::new(scratch, rows, 2 * at_once, 2 * at_once);
+            for half in 0..2 {
+                let outputs = half * columns + first..half * columns + end;
+                let place = half * at_once;
+                let mut products = both.part(0..rows, place..place + outputs.len());
+                multiply(kernels, x, gate_up, gate_up.groups_of(outputs), &mut products);
+            }
+            for row in 0..rows {
+                let (gates, ups) = both.row(row).split_at_mut(at_once);
+                let gates = &mut gates[..end - first];
+                kernels.silu_mul(gates, &ups[..end - first]);
+                // SAFETY: columns are cut into pieces.
+                unsafe { writer.put(kernels, row, first, gates) };
             }
         }
     });

@@ -18,7 +18,7 @@ pub(crate) use attention::{AttentionInput, attention};
 pub(crate) use copy::copy_blocks;
 pub(crate) use embed::embed;
 pub(crate) use linear::linear;
-pub(crate) use mlp::gated_mlp;
+pub(crate) use mlp::gated_linear;
 pub(crate) use norm::rms_norm;
 pub(crate) use operand::operand;
 pub(crate) use rope::RopeTable;

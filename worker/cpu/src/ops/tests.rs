@@ -9,7 +9,7 @@ use shardrun_model::{
 };
 
 use crate::{
-    Activations, CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor,
+    Activations, CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix, Operand, Tensor, ops,
     testing::{Random, Stored, TYPES, kernels_that_run},
 };
 
@@ -109,22 +109,33 @@ fn a_norm_divides_by_the_root_of_the_mean_square() {
 }
 
 #[test]
-fn a_gated_mlp_multiplies_silu_of_the_gates_with_the_ups() {
-    // Enough for two threads.
-    let (rows, columns) = (9, 300);
-    let x: Vec<f32> = Random(5).values(rows * 2 * columns).iter().map(|x| x * 8.0).collect();
-    for kernels in kernels_that_run() {
-        let mut backend = backend(kernels, 2);
-        let tensor = tensor(&mut backend, &x, 2 * columns);
-        let products = backend.gated_mlp(tensor).unwrap();
-        let expected = x.chunks(2 * columns).flat_map(|row| {
-            let (gates, ups) = row.split_at(columns);
-            gates.iter().zip(ups).map(|(&gate, &up)| {
-                let gate = f64::from(gate);
-                gate / (1.0 + (-gate).exp()) * f64::from(up)
-            })
+fn a_gated_layer_multiplies_silu_of_the_gates_with_the_ups() {
+    // Enough for two threads; columns that are no whole groups.
+    for (rows, columns) in [(9, 300), (40, 41)] {
+        let x = Random(5).values(rows * 64);
+        let [gate, up] = [6, 7].map(|seed| {
+            let values = Random(seed).values(columns * 64);
+            values.iter().map(|value| value / 4.0).collect::<Vec<_>>()
         });
-        assert_all_near(&values(&mut backend, &products), expected, 1e-5);
+        let products = |x: &[f32], weights: &[f32]| -> Vec<f64> {
+            let weights = weights.chunks(64);
+            let terms = |row: &[f32]| row.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum();
+            weights.map(terms).collect()
+        };
+        for kernels in kernels_that_run() {
+            let mut backend = backend(kernels, 2);
+            let parts = [Stored::floats(&gate, 64), Stored::floats(&up, 64)];
+            let gate_up = backend.pack(&[parts[0].view(), parts[1].view()]).unwrap();
+            let tensor = tensor(&mut backend, &x, 64);
+            let operand = ops::operand(&mut backend.machine, &tensor).unwrap();
+            let gated = backend.gated_linear(&operand, &gate_up).unwrap();
+            let expected = x.chunks(64).flat_map(|row| {
+                let gates = products(row, &gate).into_iter();
+                let ups = products(row, &up);
+                gates.zip(ups).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up)
+            });
+            assert_all_near(&values(&mut backend, &gated), expected, 1e-5);
+        }
     }
 }
 
@@ -142,8 +153,7 @@ fn feed_forward(
         backend.begin(&batch(tokens)).unwrap();
         let x = backend.embed(&weights[0], 0).unwrap();
         let h = backend.rms_norm(&x, &gain, 1e-5).unwrap();
-        let gate_up = backend.linear(&h, &weights[1]).unwrap();
-        let h = backend.gated_mlp(gate_up).unwrap();
+        let h = backend.gated_linear(&h, &weights[1]).unwrap();
         let down = backend.linear(&h, &weights[2]).unwrap();
         bits.extend(down.as_slice().iter().map(|x| x.to_bits()));
     }
@@ -154,10 +164,10 @@ fn feed_forward(
 fn a_row_has_the_same_bits_in_every_batch_and_on_any_number_of_threads() {
     const ROWS: u32 = 41;
     for tensor_type in TYPES {
-        // Outputs that fill no group, in two parts of different types.
+        // Two parts of different types, and outputs that fill no group.
         let table = Stored::random(TensorType::F32, ROWS as usize, 256, 1);
-        let gate = Stored::random(tensor_type, 261, 256, 2);
-        let up = Stored::random(TensorType::Q8_0, 251, 256, 3);
+        let gate = Stored::random(tensor_type, 256, 256, 2);
+        let up = Stored::random(TensorType::Q8_0, 256, 256, 3);
         let down = Stored::random(tensor_type, 93, 256, 4);
         let run = |kernels: Kernels, activations, threads: usize, at_once: &[usize]| {
             let options = CpuOptions { activations, ..options(kernels, threads) };

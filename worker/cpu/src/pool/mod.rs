@@ -1,6 +1,6 @@
 //! The threads of one rank. The caller is thread 0; the others spin briefly for work, then sleep.
 //!
-//! Work is cut by thread number alone, so which thread computes what never depends on timing.
+//! Results never depend on which thread computes what.
 
 mod affinity;
 mod signal;
@@ -11,6 +11,7 @@ mod tests;
 use std::{
     cell::UnsafeCell,
     io,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -24,9 +25,9 @@ use signal::Signal;
 
 use crate::{CpuError, disjoint::Disjoint};
 
-/// Looks at a flag before going to sleep: tens of microseconds, which bridges the gaps between the
-/// operations of one iteration.
-const SPINS: u32 = 4_000;
+/// Looks at a flag before going to sleep: some hundred microseconds, which bridges the gaps between the
+/// operations of one iteration and from one iteration to the next.
+const SPINS: u32 = 20_000;
 
 /// What threads run: called with the thread's number and how many take part.
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -35,7 +36,14 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// How many pieces of each thread's share have been taken.
+    taken: Box<[Counter]>,
 }
+
+/// On cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicUsize);
 
 struct Shared {
     spins: u32,
@@ -93,7 +101,11 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1) };
+        let mut pool = Self {
+            shared,
+            workers: Vec::with_capacity(threads - 1),
+            taken: (0..threads).map(|_| Counter::default()).collect(),
+        };
         for thread in 1..threads {
             pool.start(thread, cores.map(|cores| cores[thread]))?;
         }
@@ -153,6 +165,34 @@ impl Pool {
         }
     }
 
+    /// Runs `task(thread, owner, piece)` for every piece of every owner: threads `0..threads` own `pieces`
+    /// each, take their own ones first and then what others haven't come to, since cores are not
+    /// always equally fast.
+    pub(crate) fn run_pieces(
+        &mut self,
+        threads: usize,
+        pieces: usize,
+        task: impl Fn(usize, usize, usize) + Sync,
+    ) {
+        let taken = std::mem::take(&mut self.taken);
+        for counter in &taken {
+            counter.0.store(0, SeqCst);
+        }
+        self.run(threads, |thread, threads| {
+            for after in 0..threads {
+                let owner = (thread + after) % threads;
+                loop {
+                    let piece = taken[owner].0.fetch_add(1, SeqCst);
+                    if piece >= pieces {
+                        break;
+                    }
+                    task(thread, owner, piece);
+                }
+            }
+        });
+        self.taken = taken;
+    }
+
     /// Cuts `cells` into chunks of `unit` elements and runs `task(chunk number, chunk)` on each of them,
     /// consecutive chunks on one thread.
     pub(crate) fn for_each_chunk<T: Send>(
@@ -178,8 +218,14 @@ impl Pool {
     }
 }
 
+/// Part `piece` of `pieces` of a range, which differ in length by at most one.
+pub(crate) fn part(range: &Range<usize>, piece: usize, pieces: usize) -> Range<usize> {
+    let share = share(range.len(), piece, pieces);
+    range.start + share.start..range.start + share.end
+}
+
 /// The part of `0..items` that is `thread`'s: shares differ by at most one item.
-pub(crate) fn share(items: usize, thread: usize, threads: usize) -> std::ops::Range<usize> {
+pub(crate) fn share(items: usize, thread: usize, threads: usize) -> Range<usize> {
     items * thread / threads..items * (thread + 1) / threads
 }
 

@@ -118,3 +118,37 @@ fn impossible_threads_are_refused() {
     );
     assert_eq!(refusal(2, Some(&[0, 100_000][..])), "thread 1 could not be pinned to core 100000");
 }
+
+#[test]
+fn every_piece_of_every_owner_is_run_once() {
+    let mut pool = Pool::new(3, None, false).unwrap();
+    for threads in 1..=3 {
+        for pieces in [0, 1, 5] {
+            let runs: Vec<AtomicUsize> = (0..3 * 5).map(|_| AtomicUsize::new(0)).collect();
+            pool.run_pieces(threads, pieces, |thread, owner, piece| {
+                assert!(thread < threads && owner < threads && piece < pieces);
+                runs[owner * 5 + piece].fetch_add(1, SeqCst);
+            });
+            for owner in 0..3 {
+                for piece in 0..5 {
+                    let expected = usize::from(owner < threads && piece < pieces);
+                    assert_eq!(runs[owner * 5 + piece].load(SeqCst), expected);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_thread_s_pieces_are_taken_by_others() {
+    let mut pool = Pool::new(2, None, false).unwrap();
+    let by_the_other = AtomicUsize::new(0);
+    pool.run_pieces(2, 8, |thread, owner, _| {
+        if thread == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        } else if owner == 0 {
+            by_the_other.fetch_add(1, SeqCst);
+        }
+    });
+    assert!(by_the_other.load(SeqCst) > 0);
+}

@@ -21,6 +21,7 @@ use crate::{
         quants::{Quants, with_quants},
     },
     operand::{QuantPanels, TOKEN_BYTES},
+    pool::part,
 };
 
 /// Sub-blocks that are unpacked at once: 18 KiB, which leaves room for a panel's in the first-level
@@ -138,12 +139,6 @@ fn multiply_type<K: Int8, Q: Quants>(
             }
         }
     }
-}
-
-/// Part `at` of `parts` of a range, which differ in length by at most one.
-fn part(range: &Range<usize>, at: usize, parts: usize) -> Range<usize> {
-    let cut = |at: usize| range.start + range.len() * at / parts;
-    cut(at)..cut(at + 1)
 }
 
 /// Unpacks sub-blocks of one group.
