@@ -169,6 +169,29 @@ fn one_rank_gives_the_same_alone_and_among_others_and_with_any_threads() -> anyh
     Ok(())
 }
 
+#[test]
+fn quantised_activations_give_the_same_alone_and_among_others() -> anyhow::Result<()> {
+    let Some(model) = model()? else { return Ok(()) };
+    let golden = golden()?;
+    // As deployments are by default.
+    let setup = |tp_size: usize, threads: usize| -> anyhow::Result<Setup> {
+        let setup = Setup::new(&model)?.set("model.max_batch_size", BATCH);
+        Ok(setup.set("model.tp_size", tp_size).set("model.threads", threads))
+    };
+    for tp_size in [1, 2] {
+        let deployment = setup(tp_size, 1)?.serve()?;
+        let client = deployment.client()?;
+        let one_thread = alone(&client, &golden)?;
+        let crowded = among_others(&client, &golden)?;
+        expect_same(&format!("tp {tp_size}, among others"), &crowded, &one_thread, &golden);
+        drop((client, deployment));
+        let deployment = setup(tp_size, 2)?.set("model.max_num_tokens", BATCH).serve()?;
+        let crowded = among_others(&deployment.client()?, &golden)?;
+        expect_same("two threads, in chunks, among others", &crowded, &one_thread, &golden);
+    }
+    Ok(())
+}
+
 /// The tokens of some ranks, alone and among others, against the reference.
 fn some_ranks(tp_size: usize, collectives: &str) -> anyhow::Result<()> {
     let Some(model) = model()? else { return Ok(()) };
