@@ -13,7 +13,7 @@ pub const LOGIT_ERROR: f32 = 2e-4;
 pub struct Golden {
     /// SHA-256 of the model that it is about.
     pub model_sha256: String,
-    /// Twenty prompts.
+    /// Some prompts.
     pub prompts: Vec<GoldenPrompt>,
 }
 
@@ -24,7 +24,7 @@ pub struct GoldenPrompt {
     pub text: String,
     /// Its tokens.
     pub ids: Vec<u32>,
-    /// 64 tokens, each the most likely one after those before; end tokens don't end them.
+    /// Some tokens, each the most likely one after those before; end tokens don't end them.
     pub greedy: Vec<u32>,
     /// For each of them, how much its logit is above the next best.
     pub gap: Vec<f32>,
@@ -50,4 +50,25 @@ pub struct SomeLogits {
 pub fn golden() -> anyhow::Result<Golden> {
     let text = include_str!("../golden/smollm2-135m-q4_1.json");
     serde_json::from_str(text).context("golden/smollm2-135m-q4_1.json")
+}
+
+/// The golden file of Qwen2.5-Coder-0.5B-Instruct in Q4_K_M.
+///
+/// # Errors
+/// If it isn't what it should be.
+pub fn golden_qwen() -> anyhow::Result<Golden> {
+    let text = include_str!("../golden/qwen2.5-coder-0.5b-q4_k_m.json");
+    serde_json::from_str(text).context("golden/qwen2.5-coder-0.5b-q4_k_m.json")
+}
+
+impl GoldenPrompt {
+    /// The largest difference of the logits after the prompt to the golden ones.
+    #[must_use]
+    pub fn largest_error(&self, logits: &[f32]) -> f32 {
+        let some = self.logits_last.ids.iter().zip(&self.logits_last.values);
+        let some = some.map(|(&id, &value)| (logits[id as usize], value));
+        let strided = self.logits_full_every_97.iter().flatten();
+        let strided = logits.iter().step_by(97).copied().zip(strided.copied());
+        some.chain(strided).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max)
+    }
 }

@@ -20,12 +20,12 @@ mod wait;
 
 pub use deployment::{Deployment, Ready};
 pub use generation::{Generation, GenerationCase, GoldenSequence, generation};
-pub use golden::{Golden, GoldenPrompt, LOGIT_ERROR, golden};
+pub use golden::{Golden, GoldenPrompt, LOGIT_ERROR, golden, golden_qwen};
 pub use http::{Client, Events, RawReply, Reply, raw_request};
 pub use leftovers::Leftovers;
 pub use metrics::{Exposition, Sample};
 pub use processes::{Attempt, Process, Role, cpu_seconds, has_thread, is_stopped, processes_of};
-pub use programs::{cpu_has, model, mpirun, program};
+pub use programs::{cpu_has, model, mpirun, program, qwen};
 pub use setup::{Setup, free_ports};
 pub use sharing::Shared;
 pub use wait::{until, until_some};

@@ -7,6 +7,9 @@ use anyhow::{Context as _, ensure};
 /// The environment variable with the path of SmolLM2's GGUF file.
 const MODEL: &str = "SHARDRUN_TEST_MODEL";
 
+/// The environment variable with the path of Qwen2.5-Coder-0.5B-Instruct's, in Q4_K_M.
+const QWEN: &str = "SHARDRUN_TEST_QWEN";
+
 /// A program that was built into the folder that this test was built into.
 ///
 /// # Errors
@@ -35,11 +38,24 @@ pub(crate) fn programs() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// If it is named and not there.
 pub fn model() -> anyhow::Result<Option<PathBuf>> {
-    let Some(path) = std::env::var_os(MODEL).map(PathBuf::from) else {
-        println!("skipped: {MODEL} is not set");
+    file_in(MODEL)
+}
+
+/// A larger model of another architecture, or `None` where it is not: then says that the test was
+/// skipped.
+///
+/// # Errors
+/// If it is named and not there.
+pub fn qwen() -> anyhow::Result<Option<PathBuf>> {
+    file_in(QWEN)
+}
+
+fn file_in(variable: &str) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
+        println!("skipped: {variable} is not set");
         return Ok(None);
     };
-    ensure!(path.is_file(), "{MODEL} is {}, where there is no file", path.display());
+    ensure!(path.is_file(), "{variable} is {}, where there is no file", path.display());
     Ok(Some(path.canonicalize()?))
 }
 

@@ -7,15 +7,17 @@ use anyhow::{Context as _, ensure};
 use shardrun_comm::Solo;
 use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Isa, Kernels};
 use shardrun_files::Gguf;
-use shardrun_model::{Backend as _, Batch, CacheShape, CacheType, Llama, ModelConfig, Shard, Span};
-use shardrun_tests::{GoldenPrompt, LOGIT_ERROR, golden, model};
+use shardrun_model::{
+    Backend as _, Batch, CacheShape, CacheType, Decoder, ModelConfig, Shard, Span,
+};
+use shardrun_tests::{LOGIT_ERROR, golden, model};
 
 const TOKENS_PER_BLOCK: usize = 32;
 
 /// The whole model in this process.
 struct Engine {
     backend: CpuBackend,
-    llama: Llama<CpuBackend>,
+    decoder: Decoder<CpuBackend>,
 }
 
 impl Engine {
@@ -33,8 +35,8 @@ impl Engine {
             tokens_per_block: TOKENS_PER_BLOCK,
             dtype: CacheType::F32,
         })?;
-        let llama = Llama::load(&mut backend, &file, config, shard, |_| {})?;
-        Ok(Self { backend, llama })
+        let decoder = Decoder::load(&mut backend, &file, config, shard, |_| {})?;
+        Ok(Self { backend, decoder })
     }
 
     /// The logits after `prompt`.
@@ -46,19 +48,10 @@ impl Engine {
             blocks: (0..blocks as u32).collect(),
             sampled: vec![prompt.len() as u32 - 1],
         };
-        let logits = self.llama.forward(&mut self.backend, &batch)?;
+        let logits = self.decoder.forward(&mut self.backend, &batch)?;
         let logits = logits.context("rank 0 has the logits")?;
         Ok(self.backend.read(&logits)?.to_vec())
     }
-}
-
-/// The largest difference to the golden logits.
-fn largest_error(logits: &[f32], golden: &GoldenPrompt) -> f32 {
-    let some = golden.logits_last.ids.iter().zip(&golden.logits_last.values);
-    let some = some.map(|(&id, &value)| (logits[id as usize], value));
-    let strided = golden.logits_full_every_97.iter().flatten();
-    let strided = logits.iter().step_by(97).copied().zip(strided.copied());
-    some.chain(strided).map(|(ours, theirs)| (ours - theirs).abs()).fold(0.0, f32::max)
 }
 
 #[test]
@@ -77,7 +70,7 @@ fn every_instruction_set_gives_the_reference_s_logits() -> anyhow::Result<()> {
         for prompt in &golden.prompts {
             let logits = engine.last_logits(&prompt.ids)?;
             ensure!(logits.iter().all(|logit| logit.is_finite()), "{:?}", prompt.text);
-            let error = largest_error(&logits, prompt);
+            let error = prompt.largest_error(&logits);
             assert!(
                 error < LOGIT_ERROR,
                 "{isa}: a logit after {:?} differs by {error}, the limit is {LOGIT_ERROR}",

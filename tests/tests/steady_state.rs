@@ -17,7 +17,7 @@ use shardrun_engine::{
 };
 use shardrun_files::Gguf;
 use shardrun_metrics::MetricsPage;
-use shardrun_model::{Backend as _, CacheShape, CacheType, Llama, ModelConfig, Shard};
+use shardrun_model::{Backend as _, CacheShape, CacheType, Decoder, ModelConfig, Shard};
 use shardrun_tests::{model, until};
 use shardrun_wire::{EngineClient as _, EngineLimits, Request, RequestId, Sampling, Search};
 
@@ -83,14 +83,14 @@ fn executor(model: &Path) -> anyhow::Result<(Executor<CpuBackend>, u32)> {
         dtype: CacheType::Int8,
     })?;
     let vocab = config.vocab as u32;
-    let llama = Llama::load(&mut backend, &file, config, shard, |_| {})?;
+    let decoder = Decoder::load(&mut backend, &file, config, shard, |_| {})?;
     let limits = ExecutorLimits {
         max_batch_size: 8,
         max_seq_len: 2048,
         tokens_per_block: TOKENS_PER_BLOCK,
         kv_blocks: BLOCKS as u32,
     };
-    Ok((Executor::new(backend, llama, limits), vocab))
+    Ok((Executor::new(backend, decoder, limits), vocab))
 }
 
 /// Requests that sample in every way that has state.

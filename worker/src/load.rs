@@ -13,7 +13,7 @@ use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Isa, Kernels};
 use shardrun_engine::{Executor, ExecutorLimits};
 use shardrun_files::Gguf;
 use shardrun_metrics::Gauge;
-use shardrun_model::{Backend, CacheShape, CacheType, Llama, ModelConfig, Shard};
+use shardrun_model::{Backend, CacheShape, CacheType, Decoder, ModelConfig, Shard};
 use shardrun_wire::lifeline::FromRank;
 use tracing::info;
 
@@ -97,7 +97,7 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
     let layers = config.layers as u32;
     let description = describe(&shard, &config, share, kernels.isa());
     let vocab = config.vocab as u32;
-    let llama = Llama::load(&mut backend, &file, config, shard, |done| {
+    let decoder = Decoder::load(&mut backend, &file, config, shard, |done| {
         life.say(&FromRank::Loading { done: done as u32, layers });
     })?;
     backend.allocate_cache(shape)?;
@@ -116,7 +116,7 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
         tokens_per_block: cache.tokens_per_block,
         kv_blocks: blocks as u32,
     };
-    let executor = Executor::new(backend, llama, limits);
+    let executor = Executor::new(backend, decoder, limits);
     Ok(Loaded {
         executor,
         max_seq_len: max_seq_len as u32,

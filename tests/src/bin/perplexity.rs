@@ -14,7 +14,9 @@ use clap::Parser;
 use shardrun_comm::Solo;
 use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Kernels};
 use shardrun_files::Gguf;
-use shardrun_model::{Backend as _, Batch, CacheShape, CacheType, Llama, ModelConfig, Shard, Span};
+use shardrun_model::{
+    Backend as _, Batch, CacheShape, CacheType, Decoder, ModelConfig, Shard, Span,
+};
 use shardrun_text::Tokenizer;
 
 /// Most rows of an iteration.
@@ -93,7 +95,7 @@ fn ratio(losses: &[f64], exact: &[f64]) -> (f64, f64) {
 /// The whole model in this process.
 struct Engine {
     backend: CpuBackend,
-    llama: Llama<CpuBackend>,
+    decoder: Decoder<CpuBackend>,
 }
 
 impl Engine {
@@ -119,8 +121,8 @@ impl Engine {
             dtype,
         };
         backend.allocate_cache(cache)?;
-        let llama = Llama::load(&mut backend, file, config, shard, |_| {})?;
-        Ok(Self { backend, llama })
+        let decoder = Decoder::load(&mut backend, file, config, shard, |_| {})?;
+        Ok(Self { backend, decoder })
     }
 
     /// Adds the loss of each token of `window` but the first.
@@ -137,7 +139,7 @@ impl Engine {
                 blocks: (0..blocks as u32).collect(),
                 sampled: (0..rows as u32).collect(),
             };
-            let logits = self.llama.forward(&mut self.backend, &batch)?;
+            let logits = self.decoder.forward(&mut self.backend, &batch)?;
             let logits = logits.context("rank 0 has the logits of sampled rows")?;
             let logits = self.backend.read(&logits)?;
             let targets = &window[position + 1..=position + rows];

@@ -142,6 +142,11 @@ impl Backend for CpuBackend {
         ops::linear(&mut self.machine, x, w)
     }
 
+    fn add_bias(&mut self, mut x: Tensor, bias: &Vector) -> Result<Tensor, CpuError> {
+        ops::add_bias(&mut self.machine, &mut x, bias);
+        Ok(x)
+    }
+
     fn attention(
         &mut self,
         layer: usize,

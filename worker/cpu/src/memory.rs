@@ -18,19 +18,18 @@ const HUGE_BYTES: usize = 2 << 20;
 /// Bytes that an arena maps at once, at least.
 const CHUNK_BYTES: usize = 32 << 20;
 
-/// A vector of gains, `[columns]`, as float32.
+/// A vector of gains or biases, `[columns]`, as float32.
 #[derive(Clone, Debug)]
 pub struct Vector(pub(crate) Vec<f32>);
 
 impl Vector {
     pub(crate) fn new(values: &[f32]) -> Result<Self, CpuError> {
-        let mut gains = Vec::new();
+        let mut copy = Vec::new();
         let bytes = size_of_val(values) as u128;
-        gains
-            .try_reserve_exact(values.len())
-            .map_err(|_| CpuError::OutOfMemory { what: "a vector of gains", bytes })?;
-        gains.extend_from_slice(values);
-        Ok(Self(gains))
+        copy.try_reserve_exact(values.len())
+            .map_err(|_| CpuError::OutOfMemory { what: "a vector", bytes })?;
+        copy.extend_from_slice(values);
+        Ok(Self(copy))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Running plans on one rank: the same on the leader and on every follower.
 
-use shardrun_model::{Backend, Batch, BlockCopy, Llama, Span};
+use shardrun_model::{Backend, Batch, BlockCopy, Decoder, Span};
 use thiserror::Error;
 
 use crate::plan::{IterationPlan, Rows, SequencePlan};
@@ -8,7 +8,7 @@ use crate::plan::{IterationPlan, Rows, SequencePlan};
 /// One rank's shard, its cache, and the block tables that plans have built up.
 pub struct Executor<B: Backend> {
     backend: B,
-    model: Llama<B>,
+    model: Decoder<B>,
     tables: Vec<BlockTable>,
     tokens_per_block: usize,
     kv_blocks: u32,
@@ -62,7 +62,7 @@ pub enum ExecuteError<E: std::error::Error + 'static> {
 
 impl<B: Backend> Executor<B> {
     /// An executor on a cache that `backend` has made.
-    pub fn new(backend: B, model: Llama<B>, limits: ExecutorLimits) -> Self {
+    pub fn new(backend: B, model: Decoder<B>, limits: ExecutorLimits) -> Self {
         let ExecutorLimits { max_batch_size, max_seq_len, tokens_per_block, kv_blocks } = limits;
         let most = max_seq_len.div_ceil(tokens_per_block);
         let table = || BlockTable { generation: 0, blocks: Vec::with_capacity(most) };
@@ -81,7 +81,7 @@ impl<B: Backend> Executor<B> {
 
     /// The model of this rank.
     #[must_use]
-    pub fn model(&self) -> &Llama<B> {
+    pub fn model(&self) -> &Decoder<B> {
         &self.model
     }
 

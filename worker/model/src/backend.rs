@@ -20,7 +20,7 @@ pub trait Backend {
     type Error: std::error::Error + Send + Sync + 'static;
     /// A weight matrix in the layout of this backend's kernels.
     type Matrix;
-    /// A vector of gains, as float32.
+    /// A vector of gains or biases, as float32.
     type Vector;
     /// Float activations `[rows, columns]`.
     type Tensor;
@@ -86,6 +86,16 @@ pub trait Backend {
     /// # Errors
     /// If the device failed.
     fn linear(&mut self, x: &Self::Operand, w: &Self::Matrix) -> Result<Self::Tensor, Self::Error>;
+
+    /// Adds `bias` to every row of `x`: one element for each of its columns.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn add_bias(
+        &mut self,
+        x: Self::Tensor,
+        bias: &Self::Vector,
+    ) -> Result<Self::Tensor, Self::Error>;
 
     /// Causal attention over the paged cache. `qkv` is `[tokens, (query + 2 * kv heads) * head_dim]`,
     /// queries first, then keys, then values. Rotates queries and keys, stores keys and

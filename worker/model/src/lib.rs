@@ -7,12 +7,12 @@ mod backend;
 mod batch;
 mod cache;
 mod config;
-mod llama;
+mod decoder;
 mod shard;
 
 pub use backend::{Backend, HeadShard, Rope, RopePairs};
 pub use batch::{Batch, BlockCopy, Span};
 pub use cache::{CacheShape, CacheType};
 pub use config::{ConfigError, ModelConfig};
-pub use llama::{Llama, LoadError};
+pub use decoder::{Decoder, LoadError};
 pub use shard::{Shard, ShardError};

@@ -112,6 +112,7 @@ mod tests {
             context_len: 8192,
             vocab: 49152,
             norm_epsilon: 1e-5,
+            qkv_bias: false,
             rope: Rope { theta: 1e5, dims: 64, pairs: RopePairs::Neighbours },
             attention_windows: Vec::new(),
         }

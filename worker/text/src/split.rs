@@ -1,31 +1,61 @@
 //! Cutting a text into words, within which BPE merges.
 
+use std::borrow::Cow;
+
 use regex::Regex;
+use tokenizers::NormalizedString;
 
 /// GPT-2's pattern (Radford et al., 2019) less its `\s+(?!\S)`, which [`Splitter::words`] stands in
 /// for: with no look-ahead the expression runs in linear time and constant stack.
-const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+";
+
+/// The pattern of Qwen2 and Qwen2.5 in their tokenizer.json, less the same.
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+";
 
 /// Cuts texts as the model's training did.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     words: Regex,
     digits_apart: bool,
+    /// White space at the end of a match that may belong to the word after it.
+    spare: fn(char) -> bool,
+    composed: bool,
 }
 
 impl Splitter {
     /// The values of `tokenizer.ggml.pre` that [`Self::named`] knows.
-    pub(crate) const SUPPORTED: &str = "gpt-2, smollm";
+    pub(crate) const SUPPORTED: &str = "gpt-2, qwen2, smollm";
 
     /// What `tokenizer.ggml.pre` calls `name`.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let digits_apart = match name {
-            "gpt-2" => false,
-            "smollm" => true,
-            _ => return None,
+        let pattern = |words| Regex::new(words).expect("a valid expression");
+        let gpt2 = |digits_apart| Self {
+            words: pattern(GPT2),
+            digits_apart,
+            spare: char::is_whitespace,
+            composed: false,
         };
-        let words = Regex::new(WORDS).expect("a valid expression");
-        Some(Self { words, digits_apart })
+        Some(match name {
+            "gpt-2" => gpt2(false),
+            "smollm" => gpt2(true),
+            "qwen2" => Self {
+                words: pattern(QWEN2),
+                digits_apart: false,
+                spare: |letter| letter.is_whitespace() && !matches!(letter, '\r' | '\n'),
+                composed: true,
+            },
+            _ => return None,
+        })
+    }
+
+    /// The text that is cut: in some models with letters and their marks composed (Unicode's form C).
+    pub(crate) fn normalised<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if !self.composed || text.is_ascii() {
+            return Cow::Borrowed(text);
+        }
+        let mut normalised = NormalizedString::from(text);
+        normalised.nfc();
+        Cow::Owned(normalised.get().to_owned())
     }
 
     /// Calls `piece` with each word, in order; together they are the text.
@@ -58,7 +88,7 @@ impl Splitter {
             let word = found.as_str();
             let mut len = word.len();
             // White space before a word leaves its last character to that word, or to itself.
-            if found.end() < text.len() && word.ends_with(char::is_whitespace) {
+            if found.end() < text.len() && word.ends_with(self.spare) {
                 let (last, _) = word.char_indices().next_back().expect("a match is not empty");
                 len = if last > 0 { last } else { len };
             }
@@ -77,7 +107,13 @@ mod tests {
     use proptest::prelude::*;
     use tokenizers::{
         OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
-        pre_tokenizers::{byte_level::ByteLevel, digits::Digits, sequence::Sequence},
+        normalizer::SplitDelimiterBehavior::Isolated,
+        pre_tokenizers::{
+            byte_level::ByteLevel,
+            digits::Digits,
+            sequence::Sequence,
+            split::{Split, SplitPattern},
+        },
     };
 
     use super::*;
@@ -97,6 +133,11 @@ mod tests {
         let mut string = PreTokenizedString::from(text);
         match name {
             "gpt-2" => words.pre_tokenize(&mut string),
+            "qwen2" => {
+                let pattern = QWEN2.replace(r"|\s+", r"|\s+(?!\S)|\s+");
+                let pattern = SplitPattern::Regex(pattern);
+                Split::new(pattern, Isolated, false).unwrap().pre_tokenize(&mut string)
+            }
             _ => Sequence::new(vec![Digits::new(true).into(), words.into()])
                 .pre_tokenize(&mut string),
         }
@@ -124,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn qwen2_takes_marks_with_words_and_keeps_line_ends_together() {
+        let qwen2 = |text| pieces("qwen2", text);
+        assert_eq!(qwen2("I'LL  pay 12€!\n"), ["I", "'LL", " ", " pay", " ", "1", "2", "€!\n"]);
+        assert_eq!(qwen2("a \n\n  b\t!"), ["a", " \n\n", " ", " b", "\t", "!"]);
+        assert_eq!(qwen2("(x)\r\n\ty "), ["(x", ")\r\n", "\ty", " "]);
+    }
+
+    #[test]
+    fn qwen2_composes_letters_and_marks() {
+        let normalised =
+            |name| Splitter::named(name).unwrap().normalised("e\u{301} a").into_owned();
+        assert_eq!(normalised("qwen2"), "\u{e9} a");
+        assert_eq!(normalised("smollm"), "e\u{301} a");
+    }
+
+    #[test]
     fn other_names_are_not_guessed() {
         assert!(Splitter::named("llama-bpe").is_none());
     }
@@ -134,10 +191,10 @@ mod tests {
             text in prop_oneof![
                 any::<String>(),
                 // What the expression tells apart, in close company.
-                r"(['a-eé0-2²Ⅷ \n\t\u{a0}\u{85}\u{301}!€-]|'ll|'re|中|😀){0,24}",
+                r"(['a-eé0-2²Ⅷ \r\n\t\u{a0}\u{85}\u{301}!€-]|'ll|'RE|中|😀){0,24}",
             ],
         ) {
-            for name in ["gpt-2", "smollm"] {
+            for name in ["gpt-2", "smollm", "qwen2"] {
                 let ours = pieces(name, &text);
                 prop_assert_eq!(ours.concat(), &*text);
                 prop_assert_eq!(ours, reference(name, &text));

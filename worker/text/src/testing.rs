@@ -39,13 +39,19 @@ pub(crate) fn tokenizer(builder: &GgufBuilder) -> Result<Tokenizer, TextError> {
     Tokenizer::from_gguf(&Gguf::open(&path).unwrap())
 }
 
-/// The tokenizer of the real model, or `None`, said aloud, where it is not at hand.
-pub(crate) fn model_tokenizer() -> Option<Tokenizer> {
-    let Some(path) = std::env::var_os("SHARDRUN_TEST_MODEL") else {
-        eprintln!("skipped: SHARDRUN_TEST_MODEL names no model file");
-        return None;
-    };
-    Some(Tokenizer::from_gguf(&Gguf::open(Path::new(&path)).unwrap()).unwrap())
+/// The tokenizers of the real models, each with the name of its golden file `kind`. One that is not at
+/// hand is left out, said aloud.
+pub(crate) fn model_tokenizers(kind: &str) -> Vec<(Tokenizer, String)> {
+    let models = [("SHARDRUN_TEST_MODEL", ""), ("SHARDRUN_TEST_QWEN", "qwen2-")];
+    let at_hand = models.into_iter().filter_map(|(variable, prefix)| {
+        let Some(path) = std::env::var_os(variable) else {
+            eprintln!("skipped: {variable} names no model file");
+            return None;
+        };
+        let file = Gguf::open(Path::new(&path)).unwrap();
+        Some((Tokenizer::from_gguf(&file).unwrap(), format!("{prefix}{kind}")))
+    });
+    at_hand.collect()
 }
 
 /// What an independent implementation gave: see tests/golden/make_golden.py.

@@ -112,11 +112,20 @@ impl Tokenizer {
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut at = 0;
         for found in self.added.pattern.find_iter(text) {
-            self.splitter.split(&text[at..found.start()], |word| self.pairs.encode(word, ids))?;
+            self.encode_words(&text[at..found.start()], ids)?;
             ids.push(self.added.ids[found.pattern().as_usize()]);
             at = found.end();
         }
-        self.splitter.split(&text[at..], |word| self.pairs.encode(word, ids))
+        self.encode_words(&text[at..], ids)
+    }
+
+    fn encode_words(
+        &self,
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let text = self.splitter.normalised(text);
+        self.splitter.split(&text, |word| self.pairs.encode(word, ids))
     }
 
     /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD; ids beyond the vocabulary are

@@ -23,6 +23,8 @@ pub(crate) enum TokenKind {
     Control,
     /// Text that stays in one piece, whatever BPE would make of it.
     UserDefined,
+    /// Nothing: it makes the vocabulary as large as the model's matrices are.
+    Padding,
 }
 
 impl TokenKind {
@@ -31,6 +33,7 @@ impl TokenKind {
         match kind {
             3 => Self::Control,
             4 => Self::UserDefined,
+            5 => Self::Padding,
             _ => Self::Text,
         }
     }
@@ -57,6 +60,10 @@ impl Vocabulary {
         let mut bytes = Vec::new();
         let mut ends = Vec::with_capacity(tokens.len());
         for (token, kind) in tokens.iter().zip(&kinds) {
+            if *kind == TokenKind::Padding {
+                ends.push(bytes.len());
+                continue;
+            }
             let start = bytes.len();
             // As Hugging Face does, a token with other letters than the alphabet's is taken as it
             // is written.

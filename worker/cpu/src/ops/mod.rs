@@ -2,6 +2,7 @@
 
 mod add;
 mod attention;
+mod bias;
 mod copy;
 mod embed;
 mod linear;
@@ -15,6 +16,7 @@ mod tests;
 
 pub(crate) use add::add;
 pub(crate) use attention::{AttentionInput, attention};
+pub(crate) use bias::add_bias;
 pub(crate) use copy::copy_blocks;
 pub(crate) use embed::embed;
 pub(crate) use linear::linear;

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod attention;
+mod bias;
 mod copy;
 
 /// A cache that no test here uses, but `begin` asks for.

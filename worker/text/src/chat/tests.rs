@@ -104,11 +104,12 @@ fn the_models_own_template_agrees_with_the_reference() {
         add_generation_prompt: bool,
         text: String,
     }
-    let Some(tokenizer) = testing::model_tokenizer() else { return };
-    let golden: Golden = testing::golden("chat_template.json");
-    assert!(!golden.cases.is_empty());
-    let template = tokenizer.chat_template().unwrap();
-    for Case { messages, add_generation_prompt, text } in golden.cases {
-        assert_eq!(template.render(&messages, add_generation_prompt).unwrap(), text);
+    for (tokenizer, file) in testing::model_tokenizers("chat_template.json") {
+        let golden: Golden = testing::golden(&file);
+        assert!(!golden.cases.is_empty());
+        let template = tokenizer.chat_template().unwrap();
+        for Case { messages, add_generation_prompt, text } in golden.cases {
+            assert_eq!(template.render(&messages, add_generation_prompt).unwrap(), text);
+        }
     }
 }
