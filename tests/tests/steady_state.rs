@@ -13,7 +13,7 @@ use shardrun_comm::{NoMail, Solo};
 use shardrun_cpu::{Activations, CpuBackend, CpuOptions, Kernels};
 use shardrun_engine::{
     CapacityPolicy, ChunkingPolicy, Executor, ExecutorLimits, GuideVocabulary, KvCacheConfig,
-    Leader, LeaderParts, Records, SchedulerConfig, local_engine,
+    Leader, LeaderParts, PrefillBudget, Records, SchedulerConfig, local_engine,
 };
 use shardrun_files::Gguf;
 use shardrun_metrics::MetricsPage;
@@ -130,6 +130,7 @@ fn a_thousand_iterations_that_only_decode_allocate_nothing() -> anyhow::Result<(
             max_num_tokens: 256,
             capacity: CapacityPolicy::GuaranteedNoEvict,
             chunking: ChunkingPolicy::FirstComeFirstServed,
+            prefill: PrefillBudget::Auto,
             queue_timeout: None,
             attention_window: None,
             kv_cache: KvCacheConfig {

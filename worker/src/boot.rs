@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::unistd::{gethostname, getuid};
@@ -47,6 +47,16 @@ pub(crate) struct Rank {
     pub(crate) report: Report,
     /// What the leader shows of all ranks' pages.
     pub(crate) pages: Arc<RankPages>,
+    pub(crate) beginning: Beginning,
+}
+
+/// The way from `main` to a rank that knows its deployment.
+#[derive(Clone, Copy)]
+pub(crate) struct Beginning {
+    /// When `main` began.
+    pub(crate) at: Instant,
+    /// What MPI took to initialise.
+    pub(crate) mpi: Duration,
 }
 
 /// What rank 0 tells the others before anything else.
@@ -63,8 +73,8 @@ struct Boot {
     watcher: Watcher,
 }
 
-/// Runs this rank to its end.
-pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
+/// Runs this rank, whose `main` began at `began`, to its end.
+pub(crate) fn run(cli: &Cli, began: Instant) -> anyhow::Result<()> {
     let get = |name: &str| std::env::var(name).ok();
     let environment = Environment::read(get, std::process::id()).inspect_err(|error| {
         // All tasks come to it.
@@ -108,7 +118,9 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
     }
     signals::block()?;
 
+    let before_mpi = Instant::now();
     let mut world = World::init(FIRST_PATIENCE)?;
+    let beginning = Beginning { at: began, mpi: before_mpi.elapsed() };
     // A spawned rank has variables of what spawned it among its own.
     if !cli.spawned
         && let Err(error) = environment.check_world(world.size())
@@ -217,6 +229,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<()> {
         page,
         report,
         pages,
+        beginning,
     };
     let result = live(rank, boot.watcher, hello, beats);
     drop(scratch);
@@ -250,8 +263,10 @@ fn live(mut rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow:
                 life.say(&FromRank::Signalled { signal });
             }
         })?;
-        let executor = load::shard(&rank, &life)?;
-        roles::follow(rank, executor, &life)
+        let file = load::open(&rank)?;
+        let loaded = load::shard(&rank, &file, &life)?;
+        drop(file);
+        roles::follow(rank, loaded, &life)
     }
 }
 

@@ -43,11 +43,10 @@ pub(crate) fn open(rank: &Rank) -> anyhow::Result<Gguf> {
 }
 
 /// Packs this rank's shard and makes its cache. Collective.
-pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
-    let file = open(rank)?;
+pub(crate) fn shard(rank: &Rank, file: &Gguf, life: &Life) -> anyhow::Result<Loaded> {
     let began = Instant::now();
     let model = &rank.model;
-    let mut config = ModelConfig::from_gguf(&file)?;
+    let mut config = ModelConfig::from_gguf(file)?;
     config.attention_windows = windows(&rank.model.kv_cache, config.layers)?;
     let shard = Shard::new(&config, rank.world.rank(), rank.world.size())?;
     let max_seq_len = model.max_seq_len.unwrap_or(config.context_len);
@@ -97,18 +96,23 @@ pub(crate) fn shard(rank: &Rank, life: &Life) -> anyhow::Result<Loaded> {
     let layers = config.layers as u32;
     let description = describe(&shard, &config, share, kernels.isa());
     let vocab = config.vocab as u32;
-    let decoder = Decoder::load(&mut backend, &file, config, shard, |done| {
+    let decoder = Decoder::load(&mut backend, file, config, shard, |done| {
         life.say(&FromRank::Loading { done: done as u32, layers });
     })?;
+    let weights_ms = began.elapsed().as_millis() as u64;
     backend.allocate_cache(shape)?;
 
     let load_ms = began.elapsed().as_millis() as u64;
+    let kv_cache_ms = load_ms - weights_ms;
     let (weight_bytes, kv_cache_bytes) =
         (backend.weight_bytes() as u64, shape.bytes().unwrap_or(usize::MAX) as u64);
     rank.page.gauge(Gauge::LoadUs).set(began.elapsed().as_micros() as u64);
     rank.page.gauge(Gauge::WeightBytes).set(weight_bytes);
     rank.page.gauge(Gauge::KvCacheBytes).set(kv_cache_bytes);
-    info!(weight_bytes, kv_cache_bytes, "loaded in {load_ms} ms: {description}");
+    info!(
+        weight_bytes,
+        weights_ms, kv_cache_bytes, kv_cache_ms, "loaded in {load_ms} ms: {description}"
+    );
     life.say(&FromRank::Loaded { weight_bytes, kv_cache_bytes, load_ms, shard: description });
     let limits = ExecutorLimits {
         max_batch_size: model.max_batch_size,

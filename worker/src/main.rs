@@ -14,15 +14,18 @@ mod offered;
 mod placement;
 mod roles;
 mod signals;
+mod turns;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     let cli = cli::Cli::parse();
     exit::on_panic();
-    match boot::run(&cli) {
+    match boot::run(&cli, began) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::failed(&error),
     }

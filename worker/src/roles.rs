@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use shardrun_comm::{Mail, NoMail, ShmMail};
-use shardrun_config::{BatchSchedulerPolicy, ContextChunkingPolicy, Mode, Model};
+use shardrun_config::{AutoOr, BatchSchedulerPolicy, ContextChunkingPolicy, Mode, Model};
 use shardrun_engine::{
     CapacityPolicy, ChunkingPolicy, GuideVocabulary, KvCacheConfig, Leader, LeaderParts,
-    LocalEngine, Records, SchedulerConfig, local_engine, longest_order,
+    LocalEngine, PrefillBudget, Records, SchedulerConfig, local_engine, longest_order,
 };
 use shardrun_gateway::{
     ConnectionLimits, GatewayParts, GatewayState, ListenConfig, Listeners, ModelParts,
@@ -19,13 +19,13 @@ use shardrun_wire::lifeline::{FromRank, Hello, ToRank, Watch};
 use shardrun_wire::{EngineClient, EngineLimits, EngineServer};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::boot::Rank;
 use crate::life::{Beats, Dial, Life, Watcher};
 use crate::load::{self, Loaded};
 use crate::offered::{Offer, over};
-use crate::{exit, signals};
+use crate::{exit, signals, turns};
 
 /// Rank 0: schedules, and talks to clients, or to the gateway that the supervisor has.
 pub(crate) fn lead(
@@ -61,16 +61,21 @@ pub(crate) fn lead(
         }
     })?;
 
+    let loading = Instant::now();
     // Read while the shards load: it takes as long.
+    let file = Arc::new(load::open(&rank)?);
     let text = {
-        let file = load::open(&rank)?;
+        let file = file.clone();
         std::thread::Builder::new()
             .name("tokenizer".into())
             .spawn(move || Tokenizer::from_gguf(&file))?
     };
-    let loaded = load::shard(&rank, &life)?;
+    let loaded = load::shard(&rank, &file, &life)?;
+    drop(file);
+    let shard_loaded = Instant::now();
     let text = text.join().map_err(|_| anyhow::anyhow!("reading the tokenizer panicked"))??;
     let text = Arc::new(text);
+    let text_loaded = Instant::now();
     if let Some(gateway) = &gateway {
         gateway.state.set_text(&rank.model.name, text.clone())?;
     }
@@ -131,6 +136,16 @@ pub(crate) fn lead(
             life.say(&FromRank::Serving);
         }
     }
+    let ms = |time: Duration| time.as_millis() as u64;
+    info!(
+        mpi_init_ms = ms(rank.beginning.mpi),
+        settle_ms = ms(loading - rank.beginning.at - rank.beginning.mpi),
+        load_ms = ms(shard_loaded - loading),
+        then_tokenizer_ms = ms(text_loaded - shard_loaded),
+        then_others_ms = ms(text_loaded.elapsed()),
+        "ready {} ms after main began",
+        ms(rank.beginning.at.elapsed())
+    );
     let result = leader.run();
     front.finish();
     result.context("the engine failed")?;
@@ -198,6 +213,11 @@ impl Front {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("gateway")
+            .on_thread_start(|| {
+                if let Err(error) = turns::take_short() {
+                    debug!(%error, "the gateway waits for its turn as others do");
+                }
+            })
             .enable_all()
             .build()
             .context("cannot start the gateway's threads")?;
@@ -302,6 +322,10 @@ fn scheduler_config(model: &Model, loaded: &Loaded) -> SchedulerConfig {
         chunking: match model.context_chunking_policy {
             ContextChunkingPolicy::FirstComeFirstServed => ChunkingPolicy::FirstComeFirstServed,
             ContextChunkingPolicy::EqualProgress => ChunkingPolicy::EqualProgress,
+        },
+        prefill: match model.prefill_budget {
+            AutoOr::Auto => PrefillBudget::Auto,
+            AutoOr::Fixed(tokens) => PrefillBudget::Tokens(tokens),
         },
         queue_timeout: model.queue_timeout,
         attention_window: loaded.attention_window,

@@ -152,6 +152,9 @@ pub struct Model {
     pub max_beam_width: usize,
     /// Most tokens in one iteration.
     pub max_num_tokens: usize,
+    /// Most prompt tokens of an iteration in which sequences generate; `Auto` as measured iterations
+    /// suggest.
+    pub prefill_budget: AutoOr,
     /// Most requests that wait.
     pub max_queue_size: usize,
     /// Longest wait of a request before it starts; `None` for as long as it takes.
@@ -392,11 +395,14 @@ pub struct Slurm {
     pub container_workdir: Option<String>,
 }
 
-/// Compute threads of a rank.
+/// Compute threads of a rank. `Auto` is the node's cores shared evenly by its ranks, at least one each.
+pub type Threads = AutoOr;
+
+/// A number, or what follows from measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "ThreadsForm", try_from = "ThreadsForm")]
-pub enum Threads {
-    /// The node's cores shared evenly by its ranks, at least one each.
+#[serde(into = "AutoOrForm", try_from = "AutoOrForm")]
+pub enum AutoOr {
+    /// As its field says.
     Auto,
     /// This many; at least one.
     Fixed(usize),
@@ -404,28 +410,28 @@ pub enum Threads {
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum ThreadsForm {
+enum AutoOrForm {
     Fixed(usize),
     Word(String),
 }
 
-impl From<Threads> for ThreadsForm {
-    fn from(threads: Threads) -> Self {
-        match threads {
-            Threads::Auto => Self::Word("auto".to_owned()),
-            Threads::Fixed(count) => Self::Fixed(count),
+impl From<AutoOr> for AutoOrForm {
+    fn from(value: AutoOr) -> Self {
+        match value {
+            AutoOr::Auto => Self::Word("auto".to_owned()),
+            AutoOr::Fixed(count) => Self::Fixed(count),
         }
     }
 }
 
-impl TryFrom<ThreadsForm> for Threads {
+impl TryFrom<AutoOrForm> for AutoOr {
     type Error = &'static str;
 
-    fn try_from(form: ThreadsForm) -> Result<Self, Self::Error> {
+    fn try_from(form: AutoOrForm) -> Result<Self, Self::Error> {
         match form {
-            ThreadsForm::Fixed(count) if count > 0 => Ok(Self::Fixed(count)),
-            ThreadsForm::Word(word) if word == "auto" => Ok(Self::Auto),
-            _ => Err("auto or a number of threads"),
+            AutoOrForm::Fixed(count) if count > 0 => Ok(Self::Fixed(count)),
+            AutoOrForm::Word(word) if word == "auto" => Ok(Self::Auto),
+            _ => Err("auto or a number above 0"),
         }
     }
 }

@@ -31,7 +31,8 @@ pub use choices::{
     ContextChunkingPolicy, Device, Isa, KvCacheDtype, LogLevel, Mode, Routing, Spawner, Starter,
 };
 pub use deployment::{
-    Deployment, IdSets, KvCache, Launch, Metrics, Model, Run, Server, Slurm, Supervision, Threads,
+    AutoOr, Deployment, IdSets, KvCache, Launch, Metrics, Model, Run, Server, Slurm, Supervision,
+    Threads,
 };
 pub use error::{ConfigError, ConfigErrors, Conflict};
 pub use kind::{Kind, Value};

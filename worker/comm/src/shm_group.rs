@@ -93,6 +93,12 @@ impl Group for ShmGroup {
     fn all_reduce(&mut self, data: &mut [f32]) -> Result<(), CommError> {
         for chunk in data.chunks_mut(SLOT) {
             self.exchange(chunk)?;
+            if let [_, _] = self.segments[..] {
+                // Two parts have the same sum in either order, so the own one may stay where it is.
+                let part = self.part(1 - self.rank, chunk.len());
+                chunk.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+                continue;
+            }
             chunk.copy_from_slice(self.part(0, chunk.len()));
             for rank in 1..self.size() {
                 let part = self.part(rank, chunk.len());
@@ -122,13 +128,16 @@ impl Group for ShmGroup {
                     |range: &Range<usize>| columns_a_round.min(range.len().saturating_sub(offset));
                 let start = (first * own + offset).min(part.len());
                 let mine = if rows_a_round == 1 { piece(&columns[self.rank]) } else { rows * own };
-                self.exchange(&part[start..][..mine])?;
+                let mine = &part[start..][..mine];
                 if self.rank != 0 {
+                    self.exchange(mine)?;
                     continue;
                 }
+                // Nobody else reads what rank 0 has.
+                self.exchange(&[])?;
                 for (rank, range) in columns.iter().enumerate() {
                     let width = piece(range);
-                    let theirs = self.part(rank, rows * width);
+                    let theirs = if rank == 0 { mine } else { self.part(rank, rows * width) };
                     for (row, values) in theirs.chunks_exact(width.max(1)).enumerate() {
                         let at = (first + row) * total + range.start + offset;
                         whole[at..][..width].copy_from_slice(values);

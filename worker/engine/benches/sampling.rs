@@ -46,8 +46,12 @@ fn requests() -> Vec<(&'static str, Request, usize)> {
     penalties.sampling.frequency_penalty = 0.1;
     penalties.sampling.no_repeat_ngram_size = 3;
     penalties.bad_words = vec![vec![5], vec![7, 8]];
+    let mut not_yet = new();
+    not_yet.sampling.min_tokens = 4096;
+    not_yet.end_id = Some(2);
     vec![
         ("greedy", new(), 100),
+        ("greedy, before min_tokens", not_yet, 100),
         ("greedy, log probabilities", log_probs, 100),
         ("top-k 50, top-p 0.9", top_k_top_p, 100),
         ("temperature alone", sampled(Sampling::GREEDY), 100),

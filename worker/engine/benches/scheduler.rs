@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use shardrun_engine::{
-    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, KvCacheConfig, Sampled, Scheduler,
-    SchedulerConfig,
+    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, KvCacheConfig, PrefillBudget, Sampled,
+    Scheduler, SchedulerConfig,
 };
 use shardrun_wire::{Request, RequestId};
 
@@ -19,6 +19,7 @@ fn config(capacity: CapacityPolicy, reuse: bool) -> SchedulerConfig {
         max_num_tokens: 4096,
         capacity,
         chunking: ChunkingPolicy::FirstComeFirstServed,
+        prefill: PrefillBudget::Auto,
         queue_timeout: None,
         attention_window: None,
         kv_cache: KvCacheConfig {

@@ -260,9 +260,11 @@ impl<B: Backend> Leader<B> {
         }
         let ended = self.deliver();
         tally.completed += ended.completed;
+        let took = began.elapsed();
+        self.scheduler.took(took);
         self.count(forward_took);
         self.publish();
-        self.keep(step, began.elapsed(), tally);
+        self.keep(step, took, tally);
         debug!(
             step,
             context_requests = stats.context_requests,

@@ -31,6 +31,6 @@ pub use leader::{EngineError, Leader, LeaderParts, Records};
 pub use plan::{IterationPlan, Order, Rows, SequencePlan, longest_order};
 pub use sampling::{Candidate, Sampled, Sampler, SequenceView};
 pub use scheduler::{
-    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, Scheduler, SchedulerConfig, SchedulerStats,
-    SequenceRef,
+    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, PrefillBudget, Scheduler, SchedulerConfig,
+    SchedulerStats, SequenceRef,
 };

@@ -34,7 +34,8 @@ impl Processor {
         logits: &'a [f32],
         view: &SequenceView<'_>,
     ) -> Option<Row<'a>> {
-        if changes_nothing(view)
+        if moves_nothing(view)
+            && bans_nothing(view)
             && let Some(best) = best(logits)
         {
             return Some(Row { scores: logits, best });
@@ -44,6 +45,18 @@ impl Processor {
             .or_else(|| self.changed(logits, view, Bans::Lifted))
             .or_else(|| self.flat(logits.len(), view))?;
         Some(Row { scores: &self.scores, best })
+    }
+
+    /// The best of [`Processor::row`], if that can be told without changing the row: only bans could, and
+    /// they are of others.
+    pub(super) fn best_as_it_is(logits: &[f32], view: &SequenceView<'_>) -> Option<Best> {
+        if !moves_nothing(view) {
+            return None;
+        }
+        let best = best(logits)?;
+        let mut banned = false;
+        for_each_ban(view, |token| banned |= token == best.token);
+        (!banned).then_some(best)
     }
 
     fn changed(&mut self, logits: &[f32], view: &SequenceView<'_>, bans: Bans) -> Option<Best> {
@@ -58,11 +71,7 @@ impl Processor {
         self.penalise_repetition(sampling.repetition_penalty, view.tokens);
         self.penalise_presence(sampling, view.generated());
         if bans == Bans::Hold {
-            self.ban_repeated_ngrams(sampling.no_repeat_ngram_size as usize, view.tokens);
-            self.ban_words(&view.request.bad_words, view.tokens);
-            if view.end_is_too_early() {
-                view.request.end_id.iter().for_each(|&end| self.ban(end));
-            }
+            for_each_ban(view, |token| self.ban(token));
         }
         self.keep_allowed(view.mask)
     }
@@ -127,32 +136,6 @@ impl Processor {
             }
         }
     }
-
-    /// Bans tokens that would end a run of `size` which is in `tokens` already.
-    fn ban_repeated_ngrams(&mut self, size: usize, tokens: &[u32]) {
-        if size == 0 || size > tokens.len() {
-            return;
-        }
-        let begun = &tokens[tokens.len() + 1 - size..];
-        for run in tokens.windows(size) {
-            if let Some((&last, before)) = run.split_last()
-                && before == begun
-            {
-                self.ban(last);
-            }
-        }
-    }
-
-    /// Bans the last token of words of which `tokens` ends in all others: always, of words of one.
-    fn ban_words(&mut self, words: &[Vec<u32>], tokens: &[u32]) {
-        for word in words {
-            if let Some((&last, before)) = word.split_last()
-                && tokens.ends_with(before)
-            {
-                self.ban(last);
-            }
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,15 +144,55 @@ enum Bans {
     Lifted,
 }
 
-/// Whether scores are the logits as they come.
-fn changes_nothing(view: &SequenceView<'_>) -> bool {
+/// Whether no score is added to or multiplied, and no mask holds.
+fn moves_nothing(view: &SequenceView<'_>) -> bool {
     let sampling = &view.request.sampling;
     view.request.embedding_bias.is_empty()
-        && view.request.bad_words.is_empty()
         && view.mask.is_none()
         && sampling.repetition_penalty == 1.0
         && sampling.presence_penalty == 0.0
         && sampling.frequency_penalty == 0.0
-        && sampling.no_repeat_ngram_size == 0
+}
+
+/// Whether no token is ever banned.
+fn bans_nothing(view: &SequenceView<'_>) -> bool {
+    view.request.bad_words.is_empty()
+        && view.request.sampling.no_repeat_ngram_size == 0
         && !view.end_is_too_early()
+}
+
+/// Gives each token that may not follow, some of them more than once.
+fn for_each_ban(view: &SequenceView<'_>, mut ban: impl FnMut(u32)) {
+    let size = view.request.sampling.no_repeat_ngram_size as usize;
+    repeated_ngrams(size, view.tokens, &mut ban);
+    bad_words(&view.request.bad_words, view.tokens, &mut ban);
+    if view.end_is_too_early() {
+        view.request.end_id.iter().for_each(|&end| ban(end));
+    }
+}
+
+/// Gives the tokens that would end a run of `size` which is in `tokens` already.
+fn repeated_ngrams(size: usize, tokens: &[u32], mut ban: impl FnMut(u32)) {
+    if size == 0 || size > tokens.len() {
+        return;
+    }
+    let begun = &tokens[tokens.len() + 1 - size..];
+    for run in tokens.windows(size) {
+        if let Some((&last, before)) = run.split_last()
+            && before == begun
+        {
+            ban(last);
+        }
+    }
+}
+
+/// Gives the last token of words of which `tokens` ends in all others: always, of words of one.
+fn bad_words(words: &[Vec<u32>], tokens: &[u32], mut ban: impl FnMut(u32)) {
+    for word in words {
+        if let Some((&last, before)) = word.split_last()
+            && tokens.ends_with(before)
+        {
+            ban(last);
+        }
+    }
 }

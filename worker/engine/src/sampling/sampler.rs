@@ -108,10 +108,15 @@ impl Sampler {
     }
 
     fn choose(&mut self, logits: &[f32], view: &SequenceView<'_>) -> u32 {
+        let sampling = &view.request.sampling;
+        if sampling.greedy()
+            && let Some(best) = Processor::best_as_it_is(logits, view)
+        {
+            return best.token;
+        }
         let Some(row) = self.processor.row(logits, view) else {
             return view.request.end_id.unwrap_or(0);
         };
-        let sampling = &view.request.sampling;
         if sampling.greedy() {
             return row.best.token;
         }

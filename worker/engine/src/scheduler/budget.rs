@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::group::Group;
+use super::pace::Load;
 
 /// Who gets the tokens that an iteration has left for prompts, if they aren't enough for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ enum Next {
 
 impl Scheduler {
     /// Shares the tokens of the next iteration out: those that generate come first, with a token
-    /// each, which is always enough for them.
+    /// each, which is always enough for them. Prompts get of the rest what their pace allows.
     pub(super) fn share_out(&mut self) {
         let mut left = self.config.max_num_tokens;
         self.shares.clear();
@@ -49,6 +50,9 @@ impl Scheduler {
             }
         }
         let generating = self.config.max_num_tokens - left;
+        let running = self.running.iter().filter(|group| !group.paused);
+        let running = running.map(|group| group.live().count()).sum();
+        let left = left.min(self.pace.most_prompt_tokens(generating, running));
         let chunks = Chunks {
             running: &self.running,
             shares: &mut self.shares[generating..],
@@ -59,7 +63,9 @@ impl Scheduler {
             ChunkingPolicy::FirstComeFirstServed => chunks.first_come_first_served(),
             ChunkingPolicy::EqualProgress => chunks.equal_progress(),
         }
+        let prompt = self.shares[generating..].iter().map(|share| share.tokens).sum();
         self.shares.retain(|share| share.tokens > 0);
+        self.pace.plan(Load { prompt, generating });
     }
 }
 

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! File by file: `queue` orders who waits, `capacity` says who may run, `budget` how many tokens each
-//! computes, `layout` writes the plan, `outcome` takes in what came of it; `group` is a request
-//! that has started, whose sequences share the blocks of its prompt, and `cache` what sequences do with
-//! the KV cache.
+//! computes, for which `pace` says how long an iteration gets by that, `layout` writes the plan, `outcome`
+//! takes in what came of it; `group` is a request that has started, whose sequences share the blocks
+//! of its prompt, and `cache` what sequences do with the KV cache.
 
 mod budget;
 mod cache;
@@ -20,6 +20,7 @@ mod capacity;
 mod group;
 mod layout;
 mod outcome;
+mod pace;
 mod queue;
 
 use std::time::Duration;
@@ -35,12 +36,14 @@ use crate::sampling::SequenceView;
 use budget::Share;
 use cache::Cache;
 use group::{Group, Slot};
+use pace::Pace;
 use queue::Queue;
 
 pub use budget::ChunkingPolicy;
 pub(crate) use cache::most_blocks;
 pub use capacity::CapacityPolicy;
 pub use outcome::Drawn;
+pub use pace::PrefillBudget;
 
 /// What bounds the engine, and how it chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct SchedulerConfig {
     pub capacity: CapacityPolicy,
     /// Who gets the tokens that prompts may compute.
     pub chunking: ChunkingPolicy,
+    /// How many those are in an iteration in which sequences generate.
+    pub prefill: PrefillBudget,
     /// Longest wait before a request starts.
     pub queue_timeout: Option<Duration>,
     /// How many tokens back any layer sees; `None` for all.
@@ -185,6 +190,7 @@ pub struct Scheduler {
     config: SchedulerConfig,
     cache: Cache,
     queue: Queue,
+    pace: Pace,
     /// In the order in which they started.
     running: Vec<Group>,
     free_slots: Vec<Slot>,
@@ -213,6 +219,7 @@ impl Scheduler {
             cache: Cache::new(&config),
             config,
             queue: Queue::default(),
+            pace: Pace::new(config.prefill),
             running: Vec::with_capacity(slots),
             free_slots: (0..slots as u32).rev().map(Slot::new).collect(),
             plan: IterationPlan::default(),
@@ -290,7 +297,8 @@ impl Scheduler {
     }
 
     /// Plans the next iteration; `None` if there is nothing to do. Sequences that generate come
-    /// first, so that no prompt delays them beyond one chunk.
+    /// first, so that no prompt delays them beyond one chunk, whose size follows from what
+    /// [`Scheduler::took`] was told.
     pub fn schedule(&mut self, now: Duration, events: &mut Vec<Event>) -> Option<&IterationPlan> {
         self.plan.clear();
         self.planned.clear();
@@ -314,6 +322,11 @@ impl Scheduler {
     #[must_use]
     pub fn plan(&self) -> &IterationPlan {
         &self.plan
+    }
+
+    /// Takes in how long the last plan took, from its making to the end of what came of it.
+    pub fn took(&mut self, time: Duration) {
+        self.pace.took(time);
     }
 
     /// What the rows of the plan's logits are for, in their order.

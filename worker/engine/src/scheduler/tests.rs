@@ -2,6 +2,7 @@
 //! tokens, so whatever happens on the way, the same requests must give the same tokens.
 
 mod model;
+mod pace;
 mod properties;
 
 use shardrun_wire::{Resumed, RetainedRange, RetentionPriority, Search, Wanted};

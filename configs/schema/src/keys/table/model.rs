@@ -127,6 +127,15 @@ pub(super) const KEYS: &[Key] = &[
               prefilled over several iterations.",
     },
     Key {
+        path: "model.prefill_budget",
+        kind: Kind::AutoOrUpTo(1 << 20),
+        fallback: Fallback::Is("auto"),
+        doc: "Most prompt tokens of an iteration in which other sequences generate, so that those \
+              don't wait long for their next token. `auto` measures iterations, and lets prompts \
+              make one twice as long as it will be once all that runs generates. An iteration in \
+              which none does takes up to `model.max_num_tokens`, which bounds this, too.",
+    },
+    Key {
         path: "model.max_queue_size",
         kind: Kind::Integer { min: 1, max: 1 << 20 },
         fallback: Fallback::Is("1024"),

@@ -11,7 +11,7 @@ use crate::kv::KvCacheConfig;
 use crate::plan::{IterationPlan, Rows};
 use crate::sampling::{Candidate, Sampled};
 use crate::scheduler::{
-    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, Scheduler, SchedulerConfig,
+    CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, PrefillBudget, Scheduler, SchedulerConfig,
 };
 
 const BLOCK: usize = 8;
@@ -24,6 +24,7 @@ pub(super) fn config() -> SchedulerConfig {
         max_num_tokens: 64,
         capacity: CapacityPolicy::GuaranteedNoEvict,
         chunking: ChunkingPolicy::FirstComeFirstServed,
+        prefill: PrefillBudget::Tokens(usize::MAX),
         queue_timeout: None,
         attention_window: None,
         kv_cache: KvCacheConfig {
@@ -73,6 +74,8 @@ pub(super) struct Engine {
     pub(super) scheduler: Scheduler,
     config: SchedulerConfig,
     pub(super) now: Duration,
+    /// How long an iteration takes.
+    pub(super) time: fn(&IterationPlan) -> Duration,
     tables: Vec<(u32, Vec<u32>)>,
     /// The token at each place of each block.
     memory: Vec<[Option<u32>; BLOCK]>,
@@ -89,6 +92,7 @@ impl Engine {
             scheduler: Scheduler::new(config),
             config,
             now: Duration::ZERO,
+            time: |_| Duration::ZERO,
             tables: vec![(0, Vec::new()); config.max_batch_size],
             memory: vec![[None; BLOCK]; config.kv_cache.blocks as usize],
             drew: Vec::new(),
@@ -131,6 +135,9 @@ impl Engine {
         let drawn = self.draw(&rows);
         let mut events = Vec::new();
         self.scheduler.complete(&drawn, &mut events);
+        let time = (self.time)(&plan);
+        self.now += time;
+        self.scheduler.took(time);
         self.note(events);
         Some(plan)
     }

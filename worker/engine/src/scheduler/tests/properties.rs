@@ -62,23 +62,27 @@ fn configs() -> impl Strategy<Value = SchedulerConfig> {
     (
         prop_oneof![Just(GuaranteedNoEvict), Just(MaxUtilization), Just(StaticBatch)],
         prop_oneof![Just(EqualProgress), Just(FirstComeFirstServed)],
+        prop_oneof![Just(PrefillBudget::Auto), (1usize..60).prop_map(PrefillBudget::Tokens)],
         // The largest request takes 5 blocks of prompt, and 3 times as much beyond it.
         (30u32..60, 4usize..9, 9usize..50),
         (prop::bool::ANY, prop::bool::ANY, prop::option::weighted(0.3, 1usize..30)),
     )
-        .prop_map(|(capacity, chunking, sizes, (reuse, partial_reuse, attention_window))| {
-            let (blocks, max_batch_size, max_num_tokens) = sizes;
-            let mut config = config().with_blocks(blocks).with_reuse(reuse);
-            config.kv_cache.partial_reuse = partial_reuse;
-            SchedulerConfig {
-                capacity,
-                chunking,
-                max_batch_size,
-                max_num_tokens,
-                attention_window,
-                ..config
-            }
-        })
+        .prop_map(
+            |(capacity, chunking, prefill, sizes, (reuse, partial_reuse, attention_window))| {
+                let (blocks, max_batch_size, max_num_tokens) = sizes;
+                let mut config = config().with_blocks(blocks).with_reuse(reuse);
+                config.kv_cache.partial_reuse = partial_reuse;
+                SchedulerConfig {
+                    capacity,
+                    chunking,
+                    prefill,
+                    max_batch_size,
+                    max_num_tokens,
+                    attention_window,
+                    ..config
+                }
+            },
+        )
 }
 
 /// What every sequence of a request gets when nothing else is there, in an engine with the same window.
@@ -116,8 +120,15 @@ fn check_books(engine: &Engine) {
     assert_eq!(scheduler.cache.kv.available() + promised, scheduler.cache.kv.free());
 }
 
+/// From nothing to seconds, whatever the iteration does.
+fn any_time(plan: &IterationPlan) -> Duration {
+    let mixed = plan.step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    Duration::from_nanos(mixed >> (30 + mixed % 34))
+}
+
 fn drive(config: SchedulerConfig, arrivals: Vec<Arrival>) {
     let mut engine = Engine::new(config);
+    engine.time = any_time;
     let fits = |request: &Request| {
         most_blocks(request, &config) <= config.kv_cache.blocks as usize
             && request.search.width() as usize <= config.max_batch_size

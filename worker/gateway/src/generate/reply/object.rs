@@ -10,6 +10,8 @@ use serde::Serialize;
 
 /// Numbers that become text at once.
 const NUMBERS_A_CHUNK: usize = 16 << 10;
+/// Room for a response with a token or two, so that its memory is made once.
+const USUAL_BYTES: usize = 256;
 
 /// A JSON object that is not at its end.
 pub(super) struct Object {
@@ -39,7 +41,9 @@ struct Rows {
 
 impl Object {
     pub(super) fn new() -> Self {
-        Self { parts: VecDeque::new(), text: vec![b'{'] }
+        let mut text = Vec::with_capacity(USUAL_BYTES);
+        text.push(b'{');
+        Self { parts: VecDeque::new(), text }
     }
 
     /// Adds a member; `name` is a name that needs no escapes.

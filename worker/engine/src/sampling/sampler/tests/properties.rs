@@ -145,9 +145,17 @@ proptest! {
     #[test]
     fn greedy_is_the_best_of_the_candidates(
         logits in row(),
-        (mut request, tokens, mask) in sequence(),
+        (mut request, tokens, mut mask) in sequence(),
+        bans_only in any::<bool>(),
     ) {
         request.sampling.top_k = 1;
+        if bans_only {
+            let Sampling { no_repeat_ngram_size, min_tokens, .. } = request.sampling;
+            request.sampling =
+                Sampling { no_repeat_ngram_size, min_tokens, ..Sampling::GREEDY };
+            request.embedding_bias.clear();
+            mask = None;
+        }
         let view = SequenceView { mask: mask.as_deref(), ..view(&request, &tokens) };
         let mut best = Vec::new();
         Sampler::new(logits.len()).best(&logits, &view, 1, &mut best);
