@@ -2,20 +2,12 @@
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 CONFIG := configs/smollm2.toml
-# The peer that `make bench` compares with: llama.cpp, built on this machine.
-PEER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shardrun/peer
+# An instruction set to do with, avx2 or scalar, rather than all that the processor has.
+ISA :=
 
-.PHONY: serve test test-setup soak lint bench bench-quick bench-setup setup build model
+.PHONY: serve test test-setup soak lint bench bench-quick bench-docs bench-setup setup build model
 
 title = @printf '\n== %s\n\n' '$(1)'
-
-# The comparisons of the whole server, in so many rounds; engine.py also leaves its results as JSON.
-define compare
-$(call title,beside llama.cpp)
-$(PEER)/bin/python tests/bench/compare.py $(BIN)/shardrun $(CONFIG) --rounds $(1)
-$(call title,the engine beside itself)
-python3 tests/bench/engine.py $(BIN)/shardrun $(CONFIG) --rounds $(1) --json $(BIN)/engine.json
-endef
 
 serve: build
 	@$(BIN)/shardrun serve $(CONFIG)
@@ -35,22 +27,31 @@ lint: setup
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items --quiet
 
+# Half an hour: kernels and parts alone, the engine beside itself, and the whole beside its peers.
 bench: bench-setup build model
 	$(call title,kernels and passes of the CPU backend)
+	cargo bench --locked --package shardrun-cpu --bench kernels
 	cargo bench --locked --package shardrun-cpu --bench passes
 	$(call title,choosing a token)
 	cargo bench --locked --package shardrun-engine --bench sampling
 	$(call title,the scheduler without a device)
 	cargo bench --locked --package shardrun-engine --bench scheduler
-	$(call compare,5)
+	$(call title,the engine beside itself)
+	python3 tests/bench/engine.py $(BIN)/shardrun $(CONFIG) --json $(BIN)/engine.json
+	$(call title,beside the peers)
+	python3 tests/bench/compare.py $(BIN)/shardrun $(CONFIG) $(ISA:%=--isa %) --json $(BIN)/bench.json
 
+# Minutes, once the peers are there: the whole beside its peers in fewer rounds.
 bench-quick: bench-setup build model
-	$(call compare,1)
+	python3 tests/bench/compare.py $(BIN)/shardrun $(CONFIG) --quick $(ISA:%=--isa %) --json $(BIN)/bench.json
+
+# What the last of the two has measured, as tables and a picture of docs/performance.md.
+bench-docs:
+	python3 tests/bench/report.py $(BIN)/bench.json --docs docs/performance.md
 
 bench-setup:
 	@./setup.sh bench
-	@[ -x $(PEER)/bin/python ] || python3 -m venv $(PEER)
-	CMAKE_ARGS="-DGGML_NATIVE=ON" $(PEER)/bin/python -m pip install -q llama-cpp-python==0.3.36
+	@python3 tests/bench/install.py $(ISA:%=--isa %)
 
 build: setup
 	cargo build --release --locked --package shardrun --package shardrun-spawn --package shardrun-worker
