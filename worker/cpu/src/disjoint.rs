@@ -10,7 +10,7 @@ pub(crate) struct Disjoint<'a, T> {
 }
 
 // SAFETY: access goes through methods whose callers promise that no two threads touch one element.
-unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+unsafe impl<T: Send + Sync> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
@@ -33,6 +33,15 @@ impl<'a, T> Disjoint<'a, T> {
         assert!(range.start <= range.end && range.end <= self.len, "part within the slice");
         // SAFETY: the range is inside the slice.
         unsafe { self.first.add(range.start) }
+    }
+
+    /// All elements.
+    ///
+    /// # Safety
+    /// Nobody writes any of them while the result lives.
+    pub(crate) unsafe fn all(&self) -> &[T] {
+        // SAFETY: it is the whole slice, and the caller vouches for the rest.
+        unsafe { std::slice::from_raw_parts(self.first, self.len) }
     }
 
     /// Writes one element.

@@ -1,46 +1,120 @@
 //! How elements of keys and values become lanes of the cache, and what those mean.
 
-use half::{bf16, f16};
+use bytemuck::Pod;
+use half::{f16, slice::HalfFloatSliceExt};
 use shardrun_model::CacheType;
 
-use crate::matrix::{BlockType, floats};
+use crate::matrix::GROUP;
 
 /// The greatest whole number of a lane of [`CacheType::Int8`].
 const GREATEST: f32 = 127.0;
 
-/// Stores a vector, element n at lane `lane_of(n)`. Gives the scale that its lanes are to be multiplied
-/// by, if the type has one.
-#[inline]
-pub(super) fn put(
-    dtype: CacheType,
-    vector: &[f32],
-    lanes: &mut [u8],
-    lane_of: impl Fn(usize) -> usize,
-) -> Option<f32> {
+/// Elements of a key, or tokens of a group's values, that are multiplied at once.
+pub(crate) fn step(dtype: CacheType) -> usize {
     match dtype {
-        CacheType::F32 => scatter(vector, lanes, lane_of, f32::to_le_bytes),
-        CacheType::Bf16 => scatter(vector, lanes, lane_of, |x| bf16::from_f32(x).to_le_bytes()),
-        CacheType::F16 => scatter(vector, lanes, lane_of, |x| f16::from_f32(x).to_le_bytes()),
+        CacheType::Bf16 => 2,
+        CacheType::F32 | CacheType::F16 | CacheType::Int8 => 1,
+    }
+}
+
+/// Stores the key of a group's token `at`. Gives the scale that its numbers are to be multiplied by,
+/// if the type has one.
+pub(super) fn put_key(dtype: CacheType, group: &mut [u8], at: usize, key: &[f32]) -> Option<f32> {
+    match dtype {
+        CacheType::F32 => put_lane(group, at, sixteens(key)),
+        CacheType::F16 => put_lane(group, at, sixteens(key).map(halves)),
+        CacheType::Bf16 => {
+            let pairs = |numbers| bytemuck::cast::<[u16; GROUP], [u32; GROUP / 2]>(numbers);
+            put_lane(group, at, sixteens(key).map(upper_halves).map(pairs));
+        }
         CacheType::Int8 => {
-            let scale = greatest(vector) / GREATEST;
-            scatter(vector, lanes, lane_of, |x| quantised(x, scale).to_le_bytes());
+            let scale = greatest(key) / GREATEST;
+            put_lane(group, at, sixteens(key).map(|numbers| quantised(numbers, scale)));
             return Some(scale);
         }
     }
     None
 }
 
-#[inline(always)]
-fn scatter<const N: usize>(
-    vector: &[f32],
-    lanes: &mut [u8],
-    lane_of: impl Fn(usize) -> usize,
-    bytes_of: impl Fn(f32) -> [u8; N],
-) {
-    for (at, &element) in vector.iter().enumerate() {
-        let first = lane_of(at) * N;
-        lanes[first..first + N].copy_from_slice(&bytes_of(element));
+/// Stores the value of a group's token `at`; the rest as [`put_key`].
+pub(super) fn put_value(
+    dtype: CacheType,
+    group: &mut [u8],
+    at: usize,
+    value: &[f32],
+) -> Option<f32> {
+    let width = value.len().next_multiple_of(GROUP);
+    match dtype {
+        CacheType::F32 => put_row(group, at * width, sixteens(value)),
+        CacheType::F16 => put_row(group, at * width, sixteens(value).map(halves)),
+        CacheType::Bf16 => {
+            // The other token of the pair stays.
+            let (shift, kept) =
+                if at.is_multiple_of(2) { (0, 0xffff_0000) } else { (16, 0x0000_ffff) };
+            let words: &mut [u32] = bytemuck::cast_slice_mut(group);
+            let words = words[at / 2 * width..].chunks_exact_mut(GROUP);
+            for (words, numbers) in words.zip(sixteens(value).map(upper_halves)) {
+                for (word, number) in words.iter_mut().zip(numbers) {
+                    *word = *word & kept | u32::from(number) << shift;
+                }
+            }
+        }
+        CacheType::Int8 => {
+            let scale = greatest(value) / GREATEST;
+            put_row(group, at * width, sixteens(value).map(|numbers| quantised(numbers, scale)));
+            return Some(scale);
+        }
     }
+    None
+}
+
+/// Sixteen elements at a time, which is what compilers make vectors of; the last ones with zeros.
+fn sixteens(vector: &[f32]) -> impl Iterator<Item = [f32; GROUP]> {
+    vector.chunks(GROUP).map(|some| {
+        some.try_into().unwrap_or_else(|_| {
+            let mut all = [0.0; GROUP];
+            all[..some.len()].copy_from_slice(some);
+            all
+        })
+    })
+}
+
+/// Writes numbers to one lane, a group of lanes for each.
+fn put_lane<T: Pod, const N: usize>(
+    group: &mut [u8],
+    lane: usize,
+    numbers: impl Iterator<Item = [T; N]>,
+) {
+    let group: &mut [T] = bytemuck::cast_slice_mut(group);
+    for (lanes, numbers) in group.chunks_mut(N * GROUP).zip(numbers) {
+        for (lanes, number) in lanes.chunks_exact_mut(GROUP).zip(numbers) {
+            lanes[lane] = number;
+        }
+    }
+}
+
+/// Writes numbers side by side, from number `first` on.
+fn put_row<T: Pod>(group: &mut [u8], first: usize, numbers: impl Iterator<Item = [T; GROUP]>) {
+    let group: &mut [T] = bytemuck::cast_slice_mut(group);
+    for (place, numbers) in group[first..].chunks_exact_mut(GROUP).zip(numbers) {
+        place.copy_from_slice(&numbers);
+    }
+}
+
+fn halves(numbers: [f32; GROUP]) -> [u16; GROUP] {
+    let mut halves = [f16::ZERO; GROUP];
+    halves.convert_from_f32_slice(&numbers);
+    halves.map(f16::to_bits)
+}
+
+/// The bfloat16 that are nearest, halves to even. Not a number stays so.
+fn upper_halves(numbers: [f32; GROUP]) -> [u16; GROUP] {
+    numbers.map(|number| {
+        let bits = number.to_bits();
+        let nearest = (bits.wrapping_add(0x7fff + (bits >> 16 & 1))) >> 16;
+        let kept = bits >> 16 | 0x40;
+        (if number.is_nan() { kept } else { nearest }) as u16
+    })
 }
 
 /// The greatest magnitude; not a number if an element isn't, so that a fault upstream stays visible.
@@ -50,52 +124,66 @@ fn greatest(vector: &[f32]) -> f32 {
     })
 }
 
-/// The whole number nearest to `element / scale`, halves to even; whatever it is for a scale of 0, the
-/// product is 0 again.
-#[inline(always)]
-fn quantised(element: f32, scale: f32) -> i8 {
+/// The whole numbers nearest to `element / scale`, halves to even; whatever they are for a scale of 0,
+/// the products are 0 again.
+fn quantised(elements: [f32; GROUP], scale: f32) -> [i8; GROUP] {
     /// 1.5 * 2^23: float32 from 2^23 to 2^24 are the whole numbers, so a sum with this is rounded to
     /// one, without the call that rounding is on a CPU of no particular instruction set.
     const WHOLE: f32 = 12_582_912.0;
-    let quotient = (element / scale).clamp(-GREATEST, GREATEST);
-    (quotient + WHOLE - WHOLE) as i8
-}
-
-impl BlockType for CacheType {
-    fn block_len(self) -> usize {
-        1
-    }
-
-    fn block_bytes(self) -> usize {
-        self.element_bytes()
-    }
-
-    #[inline]
-    fn for_each_weight(self, record: &[u8], lane: usize, mut each: impl FnMut(usize, f32)) {
-        let lane = match self {
-            Self::F32 => f32::from_le_bytes(floats::item(record, lane)),
-            Self::Bf16 => bf16::from_le_bytes(floats::item(record, lane)).to_f32(),
-            Self::F16 => f16::from_le_bytes(floats::item(record, lane)).to_f32(),
-            Self::Int8 => f32::from(record[lane].cast_signed()),
-        };
-        each(0, lane);
-    }
+    elements.map(|element| {
+        let quotient = (element / scale).clamp(-GREATEST, GREATEST);
+        (quotient + WHOLE - WHOLE) as i8
+    })
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::*;
+    use half::bf16;
 
-    /// `vector` as it is read back.
+    use super::*;
+    use crate::memory::Memory;
+
+    /// `vector` as it is read back, stored as a key and as a value.
     fn kept(dtype: CacheType, vector: &[f32]) -> Vec<f32> {
-        let mut record = vec![0; dtype.record_bytes()];
-        // Backwards, to see that lanes are where they should be.
-        let scale = put(dtype, vector, &mut record, |at| vector.len() - 1 - at);
-        let mut read = Vec::new();
-        for lane in (0..vector.len()).rev() {
-            dtype.for_each_weight(&record, lane, |_, x| read.push(x * scale.unwrap_or(1.0)));
+        // The last of sixteen tokens, after others that must stay.
+        let width = vector.len().next_multiple_of(GROUP);
+        let mut memory = [(); 2].map(|()| Memory::zeroed("a test", width * GROUP * 4).unwrap());
+        let [keys, values]: [&mut [u8]; 2] = memory.each_mut().map(Memory::as_mut_slice);
+        for at in 0..GROUP - 1 {
+            put_key(dtype, keys, at, &vec![9.0; vector.len()]);
+            put_value(dtype, values, at, &vec![9.0; vector.len()]);
         }
-        read
+        let before = values.to_vec();
+        let scale = put_key(dtype, keys, GROUP - 1, vector);
+        assert_eq!(
+            put_value(dtype, values, GROUP - 1, vector).map(f32::to_bits),
+            scale.map(f32::to_bits)
+        );
+        let step = step(dtype);
+        let number = |stored: &[u8], at: usize| {
+            let bytes = &stored[at * dtype.element_bytes()..];
+            match dtype {
+                CacheType::F32 => f32::from_ne_bytes(bytes[..4].try_into().unwrap()),
+                CacheType::Bf16 => bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+                CacheType::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+                CacheType::Int8 => f32::from(bytes[0] as i8),
+            }
+        };
+        for token in 0..GROUP - 1 {
+            for dimension in 0..width {
+                let at = (token / step * width + dimension) * step + token % step;
+                assert_eq!(number(values, at), number(&before, at));
+            }
+        }
+        let read = |at: usize| {
+            let key = number(keys, (at / step * GROUP + GROUP - 1) * step + at % step);
+            let last = (GROUP - 1) / step * width;
+            let value = number(values, (last + at) * step + (GROUP - 1) % step);
+            assert!(key == value || key.is_nan() && value.is_nan());
+            key * scale.unwrap_or(1.0)
+        };
+        (0..vector.len()).map(read).collect()
     }
 
     #[test]

@@ -6,49 +6,68 @@ use shardrun_model::CacheShape;
 
 use crate::{CpuError, matrix::GROUP, memory::LINE_BYTES};
 
-use super::{CacheBlock, Vectors, lanes};
+use super::{
+    TokenGroup,
+    lanes::{self, step},
+};
 
 /// What the memory is for, in errors.
 pub(super) const WHAT: &str = "the cache of keys and values";
 
-/// The places of keys, values and their scales, in bytes from the start of a block. In blocks of fewer
+/// The places of keys, values and their scales, each of which begin on a cache line. In blocks of fewer
 /// than sixteen tokens, and heads of dimensions that sixteen doesn't divide, some lanes stay empty.
 #[derive(Clone, Copy)]
 pub(crate) struct CacheLayout {
     pub(crate) shape: CacheShape,
-    key_scales: usize,
-    values: usize,
-    value_scales: usize,
-    end: usize,
-    /// From one block to the next: all begin on a cache line.
+    keys: Places,
+    values: Places,
     block_bytes: usize,
 }
 
-/// Where one token is: which block, and where in it.
+/// Keys or values in a block, and their scales.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) block: u32,
-    pub(crate) slot: usize,
+struct Places {
+    /// Bytes from the start of the block.
+    first: usize,
+    scales: usize,
+    end: usize,
+    /// Bytes of one group.
+    group_bytes: usize,
+}
+
+/// Keys or values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Keys,
+    Values,
 }
 
 impl CacheLayout {
     /// Lays a cache out; an error if no memory could hold it.
     pub(super) fn new(shape: CacheShape) -> Result<Self, CpuError> {
-        let [element, scale, dimensions, tokens] = [
-            shape.dtype.element_bytes(),
+        let [lane, scale, dimensions, tokens] = [
+            step(shape.dtype) * shape.dtype.element_bytes(),
             shape.dtype.scale_bytes(),
             shape.head_dim,
             shape.tokens_per_block,
         ]
         .map(|factor| factor as u128);
-        let lanes = GROUP as u128;
+        let (lanes, step) = (GROUP as u128, step(shape.dtype) as u128);
+        let group_tokens = tokens.min(lanes);
+        let groups = tokens.div_ceil(lanes);
         // As wide as this, only absurd shapes reach the end of the numbers.
-        let keys = tokens.next_multiple_of(lanes).saturating_mul(dimensions * element);
-        let values = dimensions.next_multiple_of(lanes).saturating_mul(tokens * element);
-        let scales = tokens * scale;
-        let end = keys.saturating_add(values).saturating_add(2 * scales);
-        let line = LINE_BYTES as u128;
-        let block = end.div_ceil(line).saturating_mul(line);
+        let line = |bytes: u128| {
+            let line = LINE_BYTES as u128;
+            bytes.div_ceil(line).saturating_mul(line)
+        };
+        let of_keys = dimensions.div_ceil(step).saturating_mul(lanes * lane);
+        let of_values =
+            dimensions.next_multiple_of(lanes).saturating_mul(group_tokens.div_ceil(step) * lane);
+        let of_scales = lanes * scale;
+        let keys = line(groups.saturating_mul(of_keys));
+        let values = line(groups.saturating_mul(of_values));
+        let scales = line(groups.saturating_mul(of_scales));
+        let block = keys.saturating_add(values).saturating_add(scales.saturating_mul(2));
         // At least one of each, so that nothing below overflows where there is none of one.
         let bytes = [shape.layers, shape.kv_heads, shape.blocks]
             .iter()
@@ -56,21 +75,25 @@ impl CacheLayout {
         if usize::try_from(bytes).is_err() {
             return Err(CpuError::OutOfMemory { what: WHAT, bytes });
         }
-        let [keys, values, scales, end, block_bytes] =
-            [keys, values, scales, end, block].map(|bytes| bytes as usize);
+        let [keys, values, scales, block_bytes, of_keys, of_values] =
+            [keys, values, scales, block, of_keys, of_values].map(|bytes| bytes as usize);
+        let places = |first: usize, bytes: usize, group_bytes: usize| Places {
+            first,
+            scales: first + bytes,
+            end: first + bytes + scales,
+            group_bytes,
+        };
         Ok(Self {
             shape,
-            key_scales: keys,
-            values: keys + scales,
-            value_scales: keys + scales + values,
-            end,
+            keys: places(0, keys, of_keys),
+            values: places(keys + scales, values, of_values),
             block_bytes,
         })
     }
 
-    /// Tiles of dimensions in a head.
-    pub(crate) fn dimension_tiles(&self) -> usize {
-        self.shape.head_dim.div_ceil(GROUP)
+    /// Tokens of a group.
+    pub(crate) fn group_tokens(&self) -> usize {
+        self.shape.tokens_per_block.min(GROUP)
     }
 
     pub(crate) fn block_bytes(&self) -> usize {
@@ -87,45 +110,72 @@ impl CacheLayout {
         self.shape.layers * self.shape.kv_heads * self.slab_bytes()
     }
 
-    /// What is where in the bytes of one block.
-    pub(super) fn cut<'a>(&self, block: &'a [u8]) -> CacheBlock<'a> {
-        let vectors = |lanes: Range<usize>, scales: Range<usize>| Vectors {
-            dtype: self.shape.dtype,
-            lanes: &block[lanes],
-            scales: bytemuck::cast_slice(&block[scales]),
+    /// Where one part of a block is among the bytes of a layer.
+    pub(crate) fn part(&self, part: Part, head: usize, block: u32) -> Range<usize> {
+        let places = self.places(part);
+        let first = self.block(head, block);
+        first + places.first..first + places.end
+    }
+
+    /// The group of a slot in its part of a block.
+    pub(crate) fn group_of(&self, part: Part, slot: usize) -> Range<usize> {
+        let bytes = self.places(part).group_bytes;
+        let group = slot / self.group_tokens();
+        group * bytes..(group + 1) * bytes
+    }
+
+    /// Stores a key or a value in its part of a block.
+    pub(crate) fn put(&self, part: Part, bytes: &mut [u8], slot: usize, vector: &[f32]) {
+        let places = self.places(part);
+        let (numbers, scales) = bytes.split_at_mut(places.scales - places.first);
+        let (group, at) = (slot / self.group_tokens(), slot % self.group_tokens());
+        let numbers = &mut numbers[self.group_of(part, slot)];
+        let scale = match part {
+            Part::Keys => lanes::put_key(self.shape.dtype, numbers, at, vector),
+            Part::Values => lanes::put_value(self.shape.dtype, numbers, at, vector),
         };
-        CacheBlock {
-            keys: vectors(0..self.key_scales, self.key_scales..self.values),
-            values: vectors(self.values..self.value_scales, self.value_scales..self.end),
+        if let Some(scale) = scale {
+            let scales: &mut [f32] = bytemuck::cast_slice_mut(scales);
+            scales[group * GROUP + at] = scale;
         }
     }
 
-    /// Stores a key in the slab of its head.
-    pub(crate) fn put_key(&self, slab: &mut [u8], place: Place, key: &[f32]) {
-        let block = &mut slab[place.block as usize * self.block_bytes..][..self.block_bytes];
-        let first = place.slot / GROUP * self.shape.head_dim * GROUP + place.slot % GROUP;
-        let (lanes, scales) = block[..self.values].split_at_mut(self.key_scales);
-        let scale = lanes::put(self.shape.dtype, key, lanes, |at| first + at * GROUP);
-        put_scale(scales, place.slot, scale);
+    /// One group of a block among the bytes of a layer.
+    pub(crate) fn group<'a>(
+        &self,
+        layer: &'a [u8],
+        head: usize,
+        block: u32,
+        group: usize,
+    ) -> TokenGroup<'a> {
+        let block = &layer[self.block(head, block)..][..self.block_bytes];
+        let numbers = |places: Places| {
+            &block[places.first + group * places.group_bytes..][..places.group_bytes]
+        };
+        let scales = |places: Places| match self.shape.dtype.scale_bytes() {
+            0 => &[],
+            bytes => {
+                let first = places.scales + group * GROUP * bytes;
+                bytemuck::cast_slice(&block[first..first + GROUP * bytes])
+            }
+        };
+        TokenGroup {
+            keys: numbers(self.keys),
+            values: numbers(self.values),
+            key_scales: scales(self.keys),
+            value_scales: scales(self.values),
+        }
     }
 
-    /// Stores a value in the slab of its head.
-    pub(crate) fn put_value(&self, slab: &mut [u8], place: Place, value: &[f32]) {
-        let block = &mut slab[place.block as usize * self.block_bytes..][..self.block_bytes];
-        let tile = self.shape.tokens_per_block * GROUP;
-        let first = place.slot * GROUP;
-        let (lanes, scales) =
-            block[self.values..self.end].split_at_mut(self.value_scales - self.values);
-        let scale =
-            lanes::put(self.shape.dtype, value, lanes, |at| first + at / GROUP * tile + at % GROUP);
-        put_scale(scales, place.slot, scale);
+    fn places(&self, part: Part) -> Places {
+        match part {
+            Part::Keys => self.keys,
+            Part::Values => self.values,
+        }
     }
-}
 
-/// Writes the scale of the token in `slot`, if it has one.
-fn put_scale(scales: &mut [u8], slot: usize, scale: Option<f32>) {
-    if let Some(scale) = scale {
-        let first = slot * size_of::<f32>();
-        scales[first..first + size_of::<f32>()].copy_from_slice(&scale.to_ne_bytes());
+    /// Where a block begins among the bytes of a layer.
+    fn block(&self, head: usize, block: u32) -> usize {
+        head * self.slab_bytes() + block as usize * self.block_bytes
     }
 }

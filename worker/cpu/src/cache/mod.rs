@@ -1,10 +1,11 @@
 //! The paged cache of keys and values.
 //!
-//! A block of one layer and KV head is contiguous: its keys, then its values, both as groups of sixteen
-//! lanes that [`Kernels::multiply_rows`](crate::Kernels) reads as weights. Keys lie as
-//! `[token tile][dimension][16 tokens]`, so that scores of sixteen tokens come out at once;
-//! values as `[dimension tile][token][16 dimensions]`, so that sixteen dimensions are added up at once.
-//! Where lanes are whole numbers, one float32 a token follows the keys, and one the values.
+//! A block of one layer and KV head is contiguous: its keys, then its values, both in groups of sixteen
+//! tokens, or of all tokens of a block that has fewer. What a kernel multiplies at once is a step:
+//! one element of a key or one token's values, or a pair of them where they are bfloat16. Keys
+//! lie as `[group][step][16 tokens][pair]`, so that scores of sixteen tokens come out at once; values
+//! as `[group][step][dimensions][pair]`, so that sixteen dimensions are added up at once. Where
+//! elements are whole numbers, one float32 a token follows the keys, and one the values.
 
 mod lanes;
 mod layout;
@@ -12,17 +13,12 @@ mod layout;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
-use std::ops::Range;
+use shardrun_model::CacheShape;
 
-use shardrun_model::{CacheShape, CacheType};
+use crate::{CpuError, memory::Memory};
 
-use crate::{
-    CpuError,
-    matrix::{BlockType, Weights},
-    memory::Memory,
-};
-
-pub(crate) use layout::{CacheLayout, Place};
+pub(crate) use lanes::step;
+pub(crate) use layout::{CacheLayout, Part};
 
 /// All keys and values of one rank.
 pub(crate) struct Cache {
@@ -30,20 +26,15 @@ pub(crate) struct Cache {
     layout: CacheLayout,
 }
 
-/// One block of one layer and KV head.
-#[derive(Clone, Copy)]
-pub(crate) struct CacheBlock<'a> {
-    pub(crate) keys: Vectors<'a>,
-    pub(crate) values: Vectors<'a>,
-}
-
-/// The keys or the values of a block.
-#[derive(Clone, Copy)]
-pub(crate) struct Vectors<'a> {
-    dtype: CacheType,
-    pub(crate) lanes: &'a [u8],
-    /// One a token, or none at all.
-    scales: &'a [f32],
+/// Keys and values of a few tokens of one head.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct TokenGroup<'a> {
+    pub(crate) keys: &'a [u8],
+    pub(crate) values: &'a [u8],
+    /// What the elements of each token's key are still to be multiplied by; empty if by nothing.
+    pub(crate) key_scales: &'a [f32],
+    /// The same for the values.
+    pub(crate) value_scales: &'a [f32],
 }
 
 impl Cache {
@@ -65,32 +56,5 @@ impl Cache {
     pub(crate) fn layer_mut(&mut self, layer: usize) -> &mut [u8] {
         let len = self.layout.shape.kv_heads * self.layout.slab_bytes();
         &mut self.slabs_mut()[layer * len..(layer + 1) * len]
-    }
-
-    pub(crate) fn block(&self, layer: usize, kv_head: usize, block: u32) -> CacheBlock<'_> {
-        let layout = &self.layout;
-        let slab = (layer * layout.shape.kv_heads + kv_head) * layout.slab_bytes();
-        let first = slab + block as usize * layout.block_bytes();
-        let bytes = self.memory.as_slice();
-        layout.cut(&bytes[first..first + layout.block_bytes()])
-    }
-}
-
-impl<'a> Vectors<'a> {
-    /// What the elements of the tokens in `slots` are still to be multiplied by; empty if by nothing.
-    pub(crate) fn scales_of(&self, slots: &Range<usize>) -> &'a [f32] {
-        if self.scales.is_empty() { self.scales } else { &self.scales[slots.clone()] }
-    }
-
-    /// Lanes from record `first` on as weights: of each group, `inputs` of its `group_inputs`.
-    pub(crate) fn weights(
-        &self,
-        first: usize,
-        groups: usize,
-        inputs: usize,
-        group_inputs: usize,
-    ) -> Weights<'a, CacheType> {
-        let lanes = &self.lanes[first * self.dtype.record_bytes()..];
-        Weights::lanes(self.dtype, lanes, groups, inputs, group_inputs)
     }
 }

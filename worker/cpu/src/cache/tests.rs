@@ -1,5 +1,6 @@
 use shardrun_model::CacheType;
 
+use super::layout::Part;
 use super::*;
 use crate::memory::LINE_BYTES;
 
@@ -21,57 +22,41 @@ fn the_cache_has_the_bytes_that_its_shape_says() {
     }
 }
 
-/// Element `at` of a lane of some type, as a number.
-fn lane(vectors: Vectors<'_>, at: usize, token: usize) -> f32 {
-    let mut number = f32::NAN;
-    vectors.dtype.for_each_weight(
-        &vectors.lanes[at / 16 * vectors.dtype.record_bytes()..],
-        at % 16,
-        |_, x| {
-            number = x;
-        },
-    );
-    number * vectors.scales.get(token).copied().unwrap_or(1.0)
-}
-
 #[test]
 fn blocks_keep_apart_and_begin_on_a_cache_line() {
     for dtype in CacheType::ALL {
-        let mut cache = Cache::new(shape(20, 8, dtype)).unwrap();
-        let layout = cache.layout();
-        // 1 to 192, which all types have; whole numbers nearly.
-        let name = |layer: usize, head: usize, block: u32, slot: usize| {
-            (((layer * 3 + head) * 4 + block as usize) * 8 + slot + 1) as f32
-        };
-        for layer in 0..2 {
-            for (head, slab) in cache.layer_mut(layer).chunks_mut(layout.slab_bytes()).enumerate() {
-                for block in 0..4 {
-                    for slot in 0..8 {
-                        let place = Place { block, slot };
-                        let value = name(layer, head, block, slot);
-                        layout.put_value(slab, place, &[value; 20]);
-                        layout.put_key(slab, place, &[-value; 20]);
+        for tokens in [8, 32] {
+            let mut cache = Cache::new(shape(20, tokens, dtype)).unwrap();
+            let layout = cache.layout();
+            let parts = [Part::Keys, Part::Values];
+            // What is stored of one token, as it lies in a cache with nothing else.
+            let alone = |part: Part, slot: usize| {
+                let mut lines =
+                    Memory::zeroed(layout::WHAT, layout.part(part, 0, 0).len()).unwrap();
+                let bytes = lines.as_mut_slice();
+                layout.put(part, bytes, slot, &[1.0; 20]);
+                bytes.to_vec()
+            };
+            for part in parts {
+                for slot in 0..tokens {
+                    for other in 0..slot {
+                        let mut both = std::iter::zip(alone(part, slot), alone(part, other));
+                        assert!(both.all(|(one, two)| one == 0 || two == 0), "{dtype}, {part:?}");
                     }
                 }
             }
-        }
-        for layer in 0..2 {
+            let mut seen = vec![0u8; cache.layer_mut(0).len()];
             for head in 0..3 {
                 for block in 0..4 {
-                    let found = cache.block(layer, head, block);
-                    assert_eq!(found.keys.lanes.as_ptr() as usize % LINE_BYTES, 0);
-                    for slot in 0..8 {
-                        let value = name(layer, head, block, slot);
-                        for dimension in 0..20 {
-                            let key = lane(found.keys, dimension * 16 + slot, slot);
-                            assert!((key + value).abs() < 1e-4, "{dtype}: {key} for -{value}");
-                            let tile = dimension / 16 * 8 + slot;
-                            let kept = lane(found.values, tile * 16 + dimension % 16, slot);
-                            assert!((kept - value).abs() < 1e-4, "{dtype}: {kept} for {value}");
-                        }
+                    for part in parts {
+                        let range = layout.part(part, head, block);
+                        assert_eq!(range.start % LINE_BYTES, 0);
+                        seen[range].iter_mut().for_each(|byte| *byte += 1);
                     }
                 }
             }
+            assert!(seen.iter().all(|&parts| parts == 1), "{dtype}");
+            assert_eq!(cache.layer_mut(1).as_ptr() as usize % LINE_BYTES, 0);
         }
     }
 }

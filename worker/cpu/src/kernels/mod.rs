@@ -2,6 +2,7 @@
 //!
 //! `scalar` says in plain Rust what each kernel computes; `vector` has the fast ones.
 
+mod attention;
 mod int8;
 mod plane;
 mod scalar;
@@ -12,8 +13,6 @@ mod vector;
 mod tests;
 
 use std::ops::Range;
-
-use shardrun_model::CacheType;
 
 use crate::{
     CpuError, Isa,
@@ -26,8 +25,7 @@ pub(crate) use plane::Plane;
 
 use int8::Int8;
 
-/// Most rows that [`Kernels::multiply_rows`] takes.
-pub(crate) const MOST_ROWS: usize = 8;
+pub(crate) use attention::{AttentionKernels, Mixed, Strip, StripHeads, Turns, width};
 
 /// Where the greatest magnitude of thirty-two activations is not above this, they are taken for zeros.
 const LEAST_GREATEST: f32 = 1e-30;
@@ -217,32 +215,6 @@ impl Kernels {
     pub(crate) fn add(self, sum: &mut [f32], x: &[f32]) {
         assert_eq!(sum.len(), x.len(), "as many of each");
         each!(self, kernels => kernels.add(sum, x));
-    }
-
-    /// Adds to `sums` `[rows, outputs]` the products of up to [`MOST_ROWS`] rows, which begin
-    /// `stride` apart in `inputs`, with `weights` of the cache; scales are the caller's. The order is
-    /// that of [`Kernels::multiply_panel`], beginning with what is in `sums`.
-    pub(crate) fn multiply_rows(
-        self,
-        weights: Weights<'_, CacheType>,
-        inputs: &[f32],
-        stride: usize,
-        sums: Rectangle<'_>,
-    ) {
-        weights.check();
-        assert!((1..=MOST_ROWS).contains(&sums.rows()), "rows within the limit");
-        assert!(inputs.len() >= (sums.rows() - 1) * stride + weights.inputs, "inputs of all rows");
-        each!(self, kernels => kernels.multiply_rows(weights, inputs, stride, sums));
-    }
-
-    /// Asks for memory that will be read soon.
-    pub(crate) fn prefetch(self, soon: &[u8]) {
-        each!(self, kernels => kernels.prefetch_all(soon));
-    }
-
-    /// Turns scores into `exp(scale * (score - greatest))` and returns their sum. `scale` is positive.
-    pub(crate) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
-        each!(self, kernels => kernels.softmax(scores, scale))
     }
 
     /// `gate / (1 + exp(-gate)) * up`, in place of `gate`.

@@ -1,8 +1,6 @@
 //! The kernels in plain Rust: what the fast ones are tested against, and what runs where none of
 //! them does.
 
-use shardrun_model::CacheType;
-
 use super::{LEAST_GREATEST, plane::Plane};
 use crate::{
     disjoint::Rectangle,
@@ -31,29 +29,6 @@ impl Scalar {
     ) {
         let rows = products.rows();
         multiply(weights, products, add, |row, input| panel[input * rows + row]);
-    }
-
-    pub(super) fn multiply_rows(
-        self,
-        weights: Weights<'_, CacheType>,
-        inputs: &[f32],
-        stride: usize,
-        sums: Rectangle<'_>,
-    ) {
-        multiply(weights, sums, true, |row, input| inputs[row * stride + input]);
-    }
-
-    /// Nothing in plain Rust asks for memory.
-    pub(super) fn prefetch_all(self, _: &[u8]) {}
-
-    pub(super) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
-        let greatest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        for score in scores {
-            *score = ((*score - greatest) * scale).exp();
-            sum += *score;
-        }
-        sum
     }
 
     pub(super) fn silu_mul(self, gate: &mut [f32], up: &[f32]) {
@@ -105,8 +80,8 @@ impl Scalar {
 }
 
 /// Sums of weight times input, per row and output; on top of what is there if `add`.
-fn multiply<T: BlockType>(
-    weights: Weights<'_, T>,
+fn multiply(
+    weights: Weights<'_, FloatType>,
     mut sums: Rectangle<'_>,
     add: bool,
     input: impl Fn(usize, usize) -> f32,

@@ -1,8 +1,6 @@
-//! Weights as a kernel reads them: some groups of a matrix, or of the cache.
+//! Weights as a kernel reads them: some groups in runs of one type.
 
 use std::ops::Range;
-
-use shardrun_model::CacheType;
 
 use super::quants::{GROUP, QuantType, Quants, with_quants};
 
@@ -23,7 +21,7 @@ pub(crate) trait BlockType: Copy {
     fn for_each_weight(self, record: &[u8], lane: usize, each: impl FnMut(usize, f32));
 }
 
-/// Groups that follow each other, as a kernel reads them: of a matrix, or of the cache.
+/// Groups that follow each other, as a kernel reads them: in runs of one type.
 #[derive(Clone, Copy)]
 pub(crate) struct Weights<'a, T> {
     pub(crate) block_type: T,
@@ -47,20 +45,6 @@ pub(crate) struct QuantWeights<'a> {
     pub(crate) sub_blocks: Range<usize>,
     /// Bytes from one group to the next.
     pub(crate) group_bytes: usize,
-}
-
-impl<'a> Weights<'a, CacheType> {
-    /// Groups of lanes that are `group_inputs` long, the first `inputs` of which take part.
-    pub(crate) fn lanes(
-        block_type: CacheType,
-        records: &'a [u8],
-        groups: usize,
-        inputs: usize,
-        group_inputs: usize,
-    ) -> Self {
-        let group_bytes = group_inputs * block_type.record_bytes();
-        Self { block_type, records, groups, inputs, group_bytes }
-    }
 }
 
 impl<'a, T: BlockType> Weights<'a, T> {

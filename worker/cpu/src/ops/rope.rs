@@ -2,6 +2,8 @@
 
 use shardrun_model::{Batch, Rope, RopePairs};
 
+use crate::kernels::Turns;
+
 /// Cosines and sines for the rows of a batch. An angle is computed in float64 from the absolute
 /// position alone, so it is the same however a prompt is cut.
 #[derive(Default)]
@@ -9,8 +11,10 @@ pub(crate) struct RopeTable {
     /// What the turns were computed for; `None` when the batch has changed.
     rope: Option<Rope>,
     frequencies: Vec<f64>,
-    /// `[rows][dims / 2]` cosines and sines.
-    turns: Vec<(f32, f32)>,
+    /// `[rows][dims]`, one for each element that turns.
+    cosines: Vec<f32>,
+    /// The same, the first element's of each pair negative.
+    sines: Vec<f32>,
 }
 
 impl RopeTable {
@@ -28,32 +32,38 @@ impl RopeTable {
         let step = -2.0 / rope.dims as f64;
         self.frequencies.clear();
         self.frequencies.extend((0..pairs).map(|i| f64::from(rope.theta).powf(i as f64 * step)));
-        self.turns.clear();
+        for turns in [&mut self.cosines, &mut self.sines] {
+            turns.clear();
+            turns.resize(batch.rows() * 2 * pairs, 0.0);
+        }
         for span in &batch.spans {
-            for at in 0..span.rows.len() {
-                let position = (span.position + at) as f64;
-                self.turns.extend(self.frequencies.iter().map(|frequency| {
+            for row in span.rows.clone() {
+                let position = (span.position + row - span.rows.start) as f64;
+                let place = row * 2 * pairs..(row + 1) * 2 * pairs;
+                let (cosines, sines) =
+                    (&mut self.cosines[place.clone()], &mut self.sines[place.clone()]);
+                for (i, frequency) in self.frequencies.iter().enumerate() {
                     let (sin, cos) = (position * frequency).sin_cos();
-                    (cos as f32, sin as f32)
-                }));
+                    let (a, b) = match rope.pairs {
+                        RopePairs::Neighbours => (2 * i, 2 * i + 1),
+                        RopePairs::Halves => (i, i + pairs),
+                    };
+                    (cosines[a], cosines[b]) = (cos as f32, cos as f32);
+                    (sines[a], sines[b]) = (-sin as f32, sin as f32);
+                }
             }
         }
         self.rope = Some(*rope);
     }
 
-    /// Turns `head`, a query or key of batch row `row`, and hands its elements to `put` one by one.
-    pub(crate) fn rotate(&self, row: usize, head: &[f32], mut put: impl FnMut(usize, f32)) {
-        let pairs = self.frequencies.len();
-        let turns = &self.turns[row * pairs..(row + 1) * pairs];
-        let (turned, rest) = head.split_at(2 * pairs);
-        let halves = self.rope.is_some_and(|rope| rope.pairs == RopePairs::Halves);
-        for (i, (cos, sin)) in turns.iter().enumerate() {
-            let (a, b) = if halves { (i, i + pairs) } else { (2 * i, 2 * i + 1) };
-            put(a, turned[a] * cos - turned[b] * sin);
-            put(b, turned[a] * sin + turned[b] * cos);
-        }
-        for (at, &element) in rest.iter().enumerate() {
-            put(2 * pairs + at, element);
-        }
+    /// How the heads of batch row `row` turn.
+    ///
+    /// # Panics
+    /// If nothing was prepared for the batch.
+    pub(crate) fn turns(&self, row: usize) -> Turns<'_> {
+        let pairs = self.rope.expect("a table that was prepared").pairs;
+        let dims = 2 * self.frequencies.len();
+        let place = row * dims..(row + 1) * dims;
+        Turns { cosines: &self.cosines[place.clone()], sines: &self.sines[place], pairs }
     }
 }

@@ -3,6 +3,7 @@
 //! Results never depend on which thread computes what.
 
 mod affinity;
+mod barrier;
 mod signal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -21,6 +22,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+pub(crate) use barrier::Barrier;
 use signal::Signal;
 
 use crate::{CpuError, disjoint::Disjoint};
@@ -193,9 +195,14 @@ impl Pool {
         self.taken = taken;
     }
 
+    /// A point within the next task of `threads` threads.
+    pub(crate) fn barrier(&self, threads: usize) -> Barrier {
+        Barrier::new(threads, self.shared.spins)
+    }
+
     /// Cuts `cells` into chunks of `unit` elements and runs `task(chunk number, chunk)` on each of them,
     /// consecutive chunks on one thread.
-    pub(crate) fn for_each_chunk<T: Send>(
+    pub(crate) fn for_each_chunk<T: Send + Sync>(
         &mut self,
         threads: usize,
         cells: &mut [T],

@@ -120,6 +120,40 @@ fn impossible_threads_are_refused() {
 }
 
 #[test]
+fn no_thread_goes_beyond_a_barrier_before_all_have_come() {
+    for spin in [false, true] {
+        let mut pool = Pool::new(4, None, spin).unwrap();
+        for round in 1..500 {
+            let arrived = AtomicUsize::new(0);
+            let barrier = pool.barrier(4);
+            pool.run(4, |thread, _| {
+                let arrival = barrier.arrival();
+                if thread == round % 4 {
+                    std::thread::yield_now();
+                }
+                arrived.fetch_add(1, SeqCst);
+                arrival.wait();
+                assert_eq!(arrived.load(SeqCst), 4);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_panic_before_a_barrier_leaves_nobody_waiting() {
+    let mut pool = Pool::new(3, None, false).unwrap();
+    let barrier = pool.barrier(3);
+    let run = AssertUnwindSafe(|| {
+        pool.run(3, |thread, _| {
+            let arrival = barrier.arrival();
+            assert!(thread != 1, "on purpose");
+            arrival.wait();
+        });
+    });
+    assert!(catch_unwind(run).is_err());
+}
+
+#[test]
 fn every_piece_of_every_owner_is_run_once() {
     let mut pool = Pool::new(3, None, false).unwrap();
     for threads in 1..=3 {

@@ -24,8 +24,7 @@ entry_points!(
     panel_rows: 10,
     panels: {
         1 => 4, 2 => 2, 3 => 2, 4 => 2, 5 => 1, 6 => 1, 7 => 1, 8 => 1, 9 => 1, 10 => 1
-    },
-    rows: { 1 => 4, 2 => 4, 3 => 4, 4 => 2, 5 => 2, 6 => 2, 7 => 1, 8 => 1 }
+    }
 );
 
 impl Simd for Avx2 {
@@ -82,8 +81,6 @@ impl Simd for Avx2 {
             let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
         };
-        unsafe fn load_bytes(self, from: *const u8) -> __m256 =
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())));
         unsafe fn load_words(self, from: *const u8) -> __m256i = _mm256_loadu_si256(from.cast());
     }
 }

@@ -27,8 +27,7 @@ entry_points!(
     panels: {
         1 => 4, 2 => 2, 3 => 2, 4 => 1, 5 => 1, 6 => 1, 7 => 1, 8 => 1,
         9 => 1, 10 => 1, 11 => 1, 12 => 1, 13 => 1, 14 => 1, 15 => 1, 16 => 1
-    },
-    rows: { 1 => 4, 2 => 2, 3 => 2, 4 => 2, 5 => 2, 6 => 2, 7 => 1, 8 => 1 }
+    }
 );
 
 impl Simd for Avx512 {
@@ -70,8 +69,6 @@ impl Simd for Avx512 {
             let words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
         };
-        unsafe fn load_bytes(self, from: *const u8) -> __m512 =
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())));
         unsafe fn load_words(self, from: *const u8) -> __m512i = _mm512_loadu_si512(from.cast());
     }
 }

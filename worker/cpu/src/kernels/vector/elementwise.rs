@@ -40,39 +40,6 @@ pub(super) fn exp<S: Simd>(simd: S, x: S::Floats) -> S::Floats {
     simd.zero_below(x, least, simd.mul(e_r, simd.power_of_two(n)))
 }
 
-/// See `Kernels::softmax`. Lane l adds up the scores l, l + LANES, and so on.
-#[inline(always)]
-pub(super) fn softmax<S: Simd>(simd: S, scores: &mut [f32], scale: f32) -> f32 {
-    let whole = scores.len() / S::LANES * S::LANES;
-    let (registers, rest) = scores.split_at_mut(whole);
-
-    let mut greatest = simd.splat(f32::NEG_INFINITY);
-    for scores in registers.chunks_exact(S::LANES) {
-        greatest = simd.max(greatest, load_some(simd, scores));
-    }
-    let greatest = rest.iter().copied().fold(simd.greatest(greatest), f32::max);
-
-    let (greatest, scale) = (simd.splat(greatest), simd.splat(scale));
-    let mut sum = simd.splat(0.0);
-    for scores in registers.chunks_exact_mut(S::LANES) {
-        let weights = weigh(simd, load_some(simd, scores), greatest, scale);
-        store_some(simd, scores, weights);
-        sum = simd.add(sum, weights);
-    }
-    if rest.is_empty() {
-        return simd.sum(sum);
-    }
-    // Only what is stored counts: the lanes beyond the rest hold something else.
-    let weights = weigh(simd, load_some(simd, rest), greatest, scale);
-    store_some(simd, rest, weights);
-    simd.sum(simd.add(sum, load_some(simd, rest)))
-}
-
-#[inline(always)]
-fn weigh<S: Simd>(simd: S, score: S::Floats, greatest: S::Floats, scale: S::Floats) -> S::Floats {
-    exp(simd, simd.mul(simd.sub(score, greatest), scale))
-}
-
 /// See `Kernels::silu_mul`.
 #[inline(always)]
 pub(super) fn silu_mul<S: Simd>(simd: S, gate: &mut [f32], up: &[f32]) {

@@ -1,24 +1,21 @@
 //! Where the generic kernels become code for one instruction set.
 
 /// Gives an instruction set's type its kernels: functions that are compiled with `$features`, into
-/// which everything below them inlines. For each number of rows, `panels` and `rows` say how
-/// many registers of outputs to take at a time.
+/// which everything below them inlines. For each number of rows, `panels` says how many registers
+/// of outputs to take at a time.
 macro_rules! entry_points {
     (
         $simd:ty, $features:literal,
         panel_rows: $panel_rows:literal,
-        panels: { $($rows:literal => $registers:literal),* },
-        rows: { $($few:literal => $few_registers:literal),* }
+        panels: { $($rows:literal => $registers:literal),* }
     ) => {
         const _: () = {
-            use shardrun_model::CacheType;
 
             use crate::{
                 disjoint::Rectangle,
                 kernels::vector::{elementwise, formats::{self, Format}, tile},
                 kernels::plane::Plane,
                 matrix::{FloatType, GROUP, SUB_BLOCK, Weights},
-                memory::LINE_BYTES,
                 operand::QuantRow,
             };
 
@@ -60,7 +57,7 @@ macro_rules! entry_points {
                         let panel = tile::Panel(panel.as_ptr());
                         // SAFETY: weights and panel were checked before they came here.
                         unsafe {
-                            tile::multiply::<$simd, F, _, V, C>(simd, weights, panel, products, add);
+                            tile::multiply::<$simd, F, V, C>(simd, weights, panel, products, add);
                         }
                     }
                     // SAFETY: `self` exists, so the CPU has the features.
@@ -70,69 +67,6 @@ macro_rules! entry_points {
                             rows => unreachable!("a panel of {rows} rows"),
                         }
                     }
-                }
-
-                /// See `Kernels::multiply_rows`, which checks the sizes.
-                pub(in crate::kernels) fn multiply_rows(
-                    self,
-                    weights: Weights<'_, CacheType>,
-                    inputs: &[f32],
-                    stride: usize,
-                    sums: Rectangle<'_>,
-                ) {
-                    match weights.block_type {
-                        CacheType::F32 => self.rows_of::<formats::F32>(weights, inputs, stride, sums),
-                        CacheType::Bf16 => self.rows_of::<formats::Bf16>(weights, inputs, stride, sums),
-                        CacheType::F16 => self.rows_of::<formats::F16>(weights, inputs, stride, sums),
-                        CacheType::Int8 => self.rows_of::<formats::Int8>(weights, inputs, stride, sums),
-                    }
-                }
-
-                fn rows_of<F: Format>(
-                    self,
-                    weights: Weights<'_, CacheType>,
-                    inputs: &[f32],
-                    stride: usize,
-                    sums: Rectangle<'_>,
-                ) {
-                    #[target_feature(enable = $features)]
-                    fn multiply<F: Format, const V: usize, const C: usize>(
-                        simd: $simd,
-                        weights: Weights<'_, CacheType>,
-                        inputs: &[f32],
-                        stride: usize,
-                        sums: Rectangle<'_>,
-                    ) {
-                        let rows = tile::Rows::<C>::new(inputs, stride);
-                        // SAFETY: weights and inputs were checked before they came here.
-                        unsafe {
-                            tile::multiply::<$simd, F, _, V, C>(simd, weights, rows, sums, true);
-                        }
-                    }
-                    // SAFETY: `self` exists, so the CPU has the features.
-                    unsafe {
-                        match sums.rows() {
-                            $($few => multiply::<F, $few_registers, $few>(self, weights, inputs, stride, sums),)*
-                            rows => unreachable!("{rows} rows at once"),
-                        }
-                    }
-                }
-
-                /// See `Kernels::prefetch`.
-                pub(in crate::kernels) fn prefetch_all(self, soon: &[u8]) {
-                    for line in soon.chunks(LINE_BYTES) {
-                        self.prefetch(line.as_ptr());
-                    }
-                }
-
-                /// See `Kernels::softmax`.
-                pub(in crate::kernels) fn softmax(self, scores: &mut [f32], scale: f32) -> f32 {
-                    #[target_feature(enable = $features)]
-                    fn softmax(simd: $simd, scores: &mut [f32], scale: f32) -> f32 {
-                        elementwise::softmax(simd, scores, scale)
-                    }
-                    // SAFETY: `self` exists, so the CPU has the features.
-                    unsafe { softmax(self, scores, scale) }
                 }
 
                 /// See `Kernels::silu_mul`.

@@ -42,6 +42,4 @@ numbers! {
     Bf16: 2 by load_upper_halves;
     /// IEEE halves.
     F16: 2 by load_halves;
-    /// Signed bytes.
-    Int8: 1 by load_bytes;
 }

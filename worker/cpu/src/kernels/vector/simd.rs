@@ -74,11 +74,6 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `from` points to `2 * LANES` bytes.
     unsafe fn load_upper_halves(self, from: *const u8) -> Self::Floats;
-    /// Reads signed bytes, as numbers.
-    ///
-    /// # Safety
-    /// `from` points to `LANES` bytes.
-    unsafe fn load_bytes(self, from: *const u8) -> Self::Floats;
     /// Reads words.
     ///
     /// # Safety

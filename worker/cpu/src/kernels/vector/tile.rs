@@ -5,64 +5,25 @@
 
 use crate::{
     disjoint::Rectangle,
-    matrix::{BlockType, GROUP, Weights},
+    matrix::{FloatType, GROUP, Weights},
     memory::LINE_BYTES,
 };
 
 use super::{formats::Format, simd::Simd};
 
-/// Where the inputs of `C` rows are.
-pub(super) trait Inputs<const C: usize>: Copy {
-    /// Whether the weights are worth fetching ahead.
-    const FETCH_AHEAD: bool;
+/// `[inputs][C]`
+#[derive(Clone, Copy)]
+pub(super) struct Panel<const C: usize>(pub(super) *const f32);
 
+impl<const C: usize> Panel<C> {
     /// Input `input` of row `row`.
     ///
     /// # Safety
     /// There are that many inputs, and `row` is below `C`.
-    unsafe fn at(self, input: usize, row: usize) -> f32;
-}
-
-/// `[inputs][C]`, to multiply with a matrix that is streamed from memory.
-#[derive(Clone, Copy)]
-pub(super) struct Panel(pub(super) *const f32);
-
-impl<const C: usize> Inputs<C> for Panel {
-    const FETCH_AHEAD: bool = true;
-
     #[inline(always)]
     unsafe fn at(self, input: usize, row: usize) -> f32 {
         // SAFETY: the caller vouches for the input.
         unsafe { *self.0.add(input * C + row) }
-    }
-}
-
-/// One pointer a row, to multiply with keys and values that are in a cache.
-#[derive(Clone, Copy)]
-pub(super) struct Rows<const C: usize>(pub(super) [*const f32; C]);
-
-impl<const C: usize> Rows<C> {
-    /// Rows that begin `stride` apart.
-    ///
-    /// # Panics
-    /// If `C` rows don't begin inside `inputs`.
-    #[inline(always)]
-    pub(super) fn new(inputs: &[f32], stride: usize) -> Self {
-        let mut rows = [inputs.as_ptr(); C];
-        for row in 0..C {
-            rows[row] = inputs[row * stride..].as_ptr();
-        }
-        Self(rows)
-    }
-}
-
-impl<const C: usize> Inputs<C> for Rows<C> {
-    const FETCH_AHEAD: bool = false;
-
-    #[inline(always)]
-    unsafe fn at(self, input: usize, row: usize) -> f32 {
-        // SAFETY: the caller vouches for the input.
-        unsafe { *self.0[row].add(input) }
     }
 }
 
@@ -72,10 +33,10 @@ impl<const C: usize> Inputs<C> for Rows<C> {
 /// # Safety
 /// `weights.check()` passed, `F` is their format, and there are `weights.inputs` inputs.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd, F: Format, T: BlockType, const V: usize, const C: usize>(
+pub(super) unsafe fn multiply<S: Simd, F: Format, const V: usize, const C: usize>(
     simd: S,
-    weights: Weights<'_, T>,
-    inputs: impl Inputs<C>,
+    weights: Weights<'_, FloatType>,
+    inputs: Panel<C>,
     mut sums: Rectangle<'_>,
     add: bool,
 ) {
@@ -83,22 +44,22 @@ pub(super) unsafe fn multiply<S: Simd, F: Format, T: BlockType, const V: usize, 
     let mut first = 0;
     while first + V <= registers {
         // SAFETY: the registers are inside the groups; the rest is the caller's.
-        unsafe { registers_at::<S, F, T, V, C>(simd, weights, inputs, &mut sums, first, add) };
+        unsafe { registers_at::<S, F, V, C>(simd, weights, inputs, &mut sums, first, add) };
         first += V;
     }
     while first < registers {
         // SAFETY: as above.
-        unsafe { registers_at::<S, F, T, 1, C>(simd, weights, inputs, &mut sums, first, add) };
+        unsafe { registers_at::<S, F, 1, C>(simd, weights, inputs, &mut sums, first, add) };
         first += 1;
     }
 }
 
 /// The same for the `V` registers from number `first` on.
 #[inline(always)]
-unsafe fn registers_at<S: Simd, F: Format, T: BlockType, const V: usize, const C: usize>(
+unsafe fn registers_at<S: Simd, F: Format, const V: usize, const C: usize>(
     simd: S,
-    weights: Weights<'_, T>,
-    inputs: impl Inputs<C>,
+    weights: Weights<'_, FloatType>,
+    inputs: Panel<C>,
     sums: &mut Rectangle<'_>,
     first: usize,
     add: bool,
@@ -111,8 +72,8 @@ unsafe fn registers_at<S: Simd, F: Format, T: BlockType, const V: usize, const C
         // SAFETY: the group is one of the weights'.
         records[v] = unsafe { records[v].add(output / GROUP * weights.group_bytes) };
         lanes[v] = output % GROUP;
-        for c in 0..C {
-            if add {
+        if add {
+            for c in 0..C {
                 totals[v][c] = load_some(simd, outputs_from(sums.row(c), output));
             }
         }
@@ -124,7 +85,7 @@ unsafe fn registers_at<S: Simd, F: Format, T: BlockType, const V: usize, const C
         next_set: (V * S::LANES).div_ceil(GROUP) * weights.group_bytes,
     };
     // SAFETY: the groups have that many records, and there are as many blocks of inputs.
-    let totals = unsafe { tile::<S, F, _, V, C>(simd, place, inputs, totals) };
+    let totals = unsafe { tile::<S, F, V, C>(simd, place, inputs, totals) };
     for v in 0..V {
         for c in 0..C {
             store_some(simd, outputs_from(sums.row(c), (first + v) * S::LANES), totals[v][c]);
@@ -149,16 +110,16 @@ struct Place<const V: usize> {
 /// # Safety
 /// There are the records that `place` says, and inputs for all of them.
 #[inline(always)]
-unsafe fn tile<S: Simd, F: Format, I: Inputs<C>, const V: usize, const C: usize>(
+unsafe fn tile<S: Simd, F: Format, const V: usize, const C: usize>(
     simd: S,
     place: Place<V>,
-    inputs: I,
+    inputs: Panel<C>,
     mut totals: [[S::Floats; C]; V],
 ) -> [[S::Floats; C]; V] {
     let Place { records, lanes, inputs: inputs_len, next_set } = place;
     for input in 0..inputs_len {
-        if I::FETCH_AHEAD && input * F::RECORD % LINE_BYTES == 0 {
-            // The prefetchers of the CPU follow no stream for as short as a group is.
+        // The prefetchers of the CPU follow no stream for as short as a group is.
+        if input * F::RECORD % LINE_BYTES == 0 {
             for v in 0..V {
                 for line in 0..F::RECORD.div_ceil(LINE_BYTES) {
                     let ahead = next_set + input * F::RECORD + line * LINE_BYTES;

@@ -6,6 +6,8 @@ use std::num::NonZeroUsize;
 
 use half::{bf16, f16};
 
+use crate::kernels::AttentionKernels;
+
 const THETA: f32 = 1000.0;
 
 /// A made-up sequence: its query, key and value rows, and where its tokens are in the cache.
@@ -56,6 +58,18 @@ impl Setting {
     /// The same with rows that see so many tokens.
     pub(super) fn seeing(mut self, window: usize) -> Self {
         self.window = NonZeroUsize::new(window);
+        self
+    }
+
+    /// The same with pairs that are half of what turns apart.
+    fn turning_halves(mut self) -> Self {
+        self.rope.pairs = RopePairs::Halves;
+        self
+    }
+
+    /// The same with so many blocks.
+    fn holding(mut self, blocks: usize) -> Self {
+        self.cache.blocks = blocks;
         self
     }
 
@@ -115,8 +129,9 @@ impl Setting {
         values(backend, &mixed)
     }
 
-    /// What the textbook gives for one position of a sequence, with keys and values as they are kept.
-    fn expected(&self, sequence: &Sequence, position: usize) -> Vec<f64> {
+    /// What the textbook gives for one position of a sequence, with keys and values as they are kept,
+    /// and queries as these kernels round them.
+    fn expected(&self, kernels: Kernels, sequence: &Sequence, position: usize) -> Vec<f64> {
         let HeadShard { query_heads, kv_heads, head_dim, .. } = &self.heads;
         let head = |position: usize, number: usize| {
             &sequence.qkv[position][number * head_dim..(number + 1) * head_dim]
@@ -127,15 +142,14 @@ impl Setting {
         for query in 0..query_heads.len() {
             let key = query_heads.len() + self.heads.kv_head_of(query);
             let value = key + kv_heads.len();
-            let q = self.rotated(head(position, query), position);
+            let q = self.rounded(kernels, &self.rotated(head(position, query), position));
             let scores = seen.clone().map(|at| {
                 let k = kept(self.cache.dtype, &self.rotated(head(at, key), at));
-                let dot: f64 = q.iter().zip(&k).map(|(&q, k)| f64::from(q) * k).sum();
-                dot / (*head_dim as f64).sqrt()
+                q.iter().zip(&k).map(|(q, k)| q * k).sum()
             });
             let scores: Vec<f64> = scores.collect();
             let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp()).collect();
+            let weights: Vec<f64> = scores.iter().map(|score| (score - greatest).exp2()).collect();
             let total: f64 = weights.iter().sum();
             let mut sums = vec![0.0; *head_dim];
             for (at, weight) in seen.clone().zip(&weights) {
@@ -148,16 +162,39 @@ impl Setting {
         mixed
     }
 
+    /// A query times log2(e), divided by the root of its elements' number, as it is multiplied.
+    fn rounded(&self, kernels: Kernels, query: &[f32]) -> Vec<f64> {
+        let root = (query.len() as f32).sqrt();
+        if AttentionKernels::new(kernels).rounds(self.cache.dtype) {
+            let scale = std::f32::consts::LOG2_E / root;
+            return query.iter().map(|x| bf16::from_f32(x * scale).to_f64()).collect();
+        }
+        let scale = std::f64::consts::LOG2_E / (query.len() as f64).sqrt();
+        query.iter().map(|&x| f64::from(x) * scale).collect()
+    }
+
+    /// How far a sum may be off. Values are up to 3. Where weights are bfloat16, each is off by up to
+    /// 2^-8 of itself, and so is their sum; else there are only the roundings of float32.
+    fn tolerance(&self, kernels: Kernels) -> f64 {
+        let rounds = AttentionKernels::new(kernels).rounds(self.cache.dtype);
+        if rounds { 2.0 * 3.0 / 256.0 + 1e-3 } else { 2e-5 }
+    }
+
     /// As the backend rotates, to the bit, so that what is kept is rounded to the same side.
     fn rotated(&self, head: &[f32], position: usize) -> Vec<f32> {
         let mut turned = head.to_vec();
-        for i in 0..self.rope.dims / 2 {
+        let pairs = self.rope.dims / 2;
+        for i in 0..pairs {
             let power = -2.0 / self.rope.dims as f64 * i as f64;
             let angle = position as f64 * f64::from(THETA).powf(power);
             let (sin, cos) = (angle.sin() as f32, angle.cos() as f32);
-            let (a, b) = (turned[2 * i], turned[2 * i + 1]);
-            turned[2 * i] = a * cos - b * sin;
-            turned[2 * i + 1] = a * sin + b * cos;
+            let (first, second) = match self.rope.pairs {
+                RopePairs::Neighbours => (2 * i, 2 * i + 1),
+                RopePairs::Halves => (i, i + pairs),
+            };
+            let (a, b) = (head[first], head[second]);
+            turned[first] = a * cos - b * sin;
+            turned[second] = a * sin + b * cos;
         }
         turned
     }
@@ -178,8 +215,10 @@ fn kept(dtype: CacheType, vector: &[f32]) -> Vec<f64> {
 
 /// Heads of whole and of uneven shards, dimensions that fill registers and that don't, blocks of less
 /// and of more than a register's tokens.
-fn settings() -> [Setting; 6] {
+fn settings() -> [Setting; 8] {
     [
+        Setting::new(2, 0..4, 80, 32).turning_halves(),
+        Setting::new(7, 0..14, 21, 64).turning_halves(),
         Setting::new(3, 0..9, 64, 16),
         Setting::new(3, 3..5, 64, 32),
         Setting::new(3, 2..7, 20, 16),
@@ -213,9 +252,9 @@ fn two_spans_get_what_the_textbook_says() {
             setting.run(&mut backend, &[(&first, 0..50)]);
             let mixed = setting.run(&mut backend, &[(&first, 50..77), (&second, 0..19)]);
             let expected = (50..77)
-                .map(|at| setting.expected(&first, at))
-                .chain((0..19).map(|at| setting.expected(&second, at)));
-            assert_all_near(&mixed, expected.flatten(), 2e-5);
+                .map(|at| setting.expected(kernels, &first, at))
+                .chain((0..19).map(|at| setting.expected(kernels, &second, at)));
+            assert_all_near(&mixed, expected.flatten(), setting.tolerance(kernels));
         }
     }
 }
@@ -275,6 +314,57 @@ fn a_long_prompt_has_the_same_bits_on_three_threads() {
         let run =
             |threads| setting.run(&mut setting.backend(kernels, threads), &[(&prompt, 0..200)]);
         assert!(run(3) == run(1), "{kernels:?}");
+    }
+}
+
+#[test]
+fn a_long_sequence_has_the_same_bits_however_many_threads_share_it() {
+    for dtype in CacheType::ALL {
+        // Seven threads have a share each, or two.
+        for window in [usize::MAX, 333] {
+            let setting = Setting::new(3, 0..9, 32, 32).stored_as(dtype).seeing(window);
+            let setting = setting.holding(48);
+            let long = setting.sequence(900, 0, 1, 13);
+            let short = setting.sequence(140, 40, 1, 14);
+            for kernels in kernels_that_run() {
+                let run = |threads| {
+                    let mut backend = setting.backend(kernels, threads);
+                    setting.run(&mut backend, &[(&long, 0..897), (&short, 0..139)]);
+                    let mut rows = setting.run(&mut backend, &[(&long, 897..898)]);
+                    rows.extend(
+                        setting.run(&mut backend, &[(&long, 898..900), (&short, 139..140)]),
+                    );
+                    rows
+                };
+                let alone = run(1);
+                for threads in [2, 3, 5] {
+                    assert!(run(threads) == alone, "{kernels:?}, {threads} threads: {setting:?}");
+                }
+                let whole = setting.run(&mut setting.backend(kernels, 2), &[(&long, 0..900)]);
+                let columns = whole.len() / 900;
+                assert!(whole[897 * columns..] == alone[..3 * columns], "{kernels:?}: {setting:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_not_touched_by_those_after_it() {
+    for setting in variants() {
+        let clean = setting.sequence(61, 0, 1, 15);
+        for spoilt_from in [30, 37] {
+            let mut spoilt = setting.sequence(61, 0, 1, 15);
+            spoilt.qkv[spoilt_from..].iter_mut().flatten().for_each(|x| *x = f32::NAN);
+            for kernels in kernels_that_run() {
+                let run = |sequence: &Sequence| {
+                    setting.run(&mut setting.backend(kernels, 2), &[(sequence, 0..61)])
+                };
+                let (clean, spoilt) = (run(&clean), run(&spoilt));
+                let before = spoilt_from * clean.len() / 61;
+                assert!(clean[..before] == spoilt[..before], "{kernels:?}: {setting:?}");
+                assert!(spoilt[before..].iter().all(|x| x.is_nan()), "{kernels:?}: {setting:?}");
+            }
+        }
     }
 }
 
@@ -353,5 +443,5 @@ fn layers_have_caches_of_their_own() {
             .collect(),
         blocks: vec![],
     };
-    assert_all_near(&mixed, setting.expected(&empty, 19), 1e-5);
+    assert_all_near(&mixed, setting.expected(Kernels::detect(), &empty, 19), 1e-5);
 }
