@@ -11,7 +11,7 @@
 use std::{env, time::Instant};
 
 use shardrun_comm::Solo;
-use shardrun_cpu::{CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix};
+use shardrun_cpu::{Activations, CpuBackend, CpuError, CpuOptions, Isa, Kernels, Matrix};
 use shardrun_files::{MatrixView, TensorType};
 use shardrun_model::{Backend, Batch, CacheShape, CacheType, HeadShard, Rope, RopePairs, Span};
 
@@ -89,7 +89,8 @@ struct Bench {
 
 impl Bench {
     fn new(kernels: Kernels, threads: usize, dtype: CacheType) -> Result<Self, CpuError> {
-        let options = CpuOptions { threads, kernels, cores: None, spin: true };
+        let activations = Activations::Int8;
+        let options = CpuOptions { threads, kernels, activations, cores: None, spin: true };
         let mut backend = CpuBackend::new(options, Box::new(Solo))?;
         backend.allocate_cache(CacheShape {
             layers: LAYERS,
