@@ -31,6 +31,10 @@ use crate::{CpuError, disjoint::Disjoint};
 /// operations of one iteration and from one iteration to the next.
 const SPINS: u32 = 20_000;
 
+/// Of those, one in so many at a barrier, where a thread that takes longer to come most likely waits
+/// for a core: maybe for this one.
+const BARRIER_SPINS: u32 = 16;
+
 /// What threads run: called with the thread's number and how many take part.
 type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
@@ -197,7 +201,7 @@ impl Pool {
 
     /// A point within the next task of `threads` threads.
     pub(crate) fn barrier(&self, threads: usize) -> Barrier {
-        Barrier::new(threads, self.shared.spins)
+        Barrier::new(threads, self.shared.spins / BARRIER_SPINS)
     }
 
     /// Cuts `cells` into chunks of `unit` elements and runs `task(chunk number, chunk)` on each of them,

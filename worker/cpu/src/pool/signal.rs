@@ -6,7 +6,13 @@ use std::{
         Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    thread,
 };
+
+/// Looks before others are let run on the core in between: some ten microseconds.
+const PATIENCE: u32 = 1_000;
+/// Looks from then on between two such occasions.
+const LOOKS_A_YIELD: u32 = 64;
 
 /// Wakes the one thread that waits for a condition on atomics.
 ///
@@ -22,11 +28,15 @@ pub(super) struct Signal {
 impl Signal {
     /// Returns once `ready` is true. Looks `spins` times, then sleeps between notifications.
     pub(super) fn wait(&self, spins: u32, ready: impl Fn() -> bool) {
-        for _ in 0..spins {
+        for look in 0..spins {
             if ready() {
                 return;
             }
             hint::spin_loop();
+            // What takes this long may be waiting for this very core.
+            if look > PATIENCE && look.is_multiple_of(LOOKS_A_YIELD) {
+                thread::yield_now();
+            }
         }
         let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.asleep.store(true, SeqCst);

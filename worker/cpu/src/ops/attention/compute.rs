@@ -27,7 +27,7 @@ pub(super) struct Attention<'a> {
 pub(super) struct Places<'a> {
     /// `[rows, query heads * head_dim]`
     pub(super) mixed: Disjoint<'a, f32>,
-    /// What the strips of units that are cut give, one by one; see [`Sizes::partial`].
+    /// What the strips of units that are cut give, one by one; see [`Sizes::partials_of`].
     pub(super) partials: Disjoint<'a, f32>,
 }
 
