@@ -30,7 +30,8 @@ class Deployment:
 
     def decode(self, prompts, tokens):
         """The sum of all sequences' rates while all of them generate."""
-        streams = [times for _, times in self.tokens(prompts, tokens + 1)]
+        # Prompts that come at once start one after another, a step or so apart.
+        streams = [times for _, times in self.tokens(prompts, tokens + 2 * len(prompts) + 1)]
         begins = max(times[0] for times in streams)
         # A step's tokens come one after another; the last step of the first to end counts for all.
         gap = statistics.median(after - before for before, after in zip(streams[0], streams[0][1:]))
