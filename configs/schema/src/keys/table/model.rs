@@ -80,8 +80,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Word(Activations::WORDS),
         fallback: Fallback::Is("int8"),
         doc: "What the CPU backend multiplies quantised weights with. `int8`: whole numbers of \
-              eight bits with a scale for every 32 elements. `f32`: exact, and several times \
-              slower.",
+              eight bits with a scale for every 32 elements; the perplexity of SmolLM2-135M on \
+              8,704 tokens grows by 0.14 % with it and a cache in `bf16`. `f32`: exact, and \
+              several times slower.",
     },
     Key {
         path: "model.collectives",
