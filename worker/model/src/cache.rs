@@ -19,8 +19,8 @@ pub struct CacheShape {
     pub dtype: CacheType,
 }
 
-/// How keys and values are stored; they are computed in float32. Rounding is to the nearest, halves
-/// to even.
+/// How keys and values are stored; they are computed in float32, or in bfloat16 where they are stored so
+/// and the processor multiplies such. Rounding is to the nearest, halves to even.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheType {
     /// As they are.

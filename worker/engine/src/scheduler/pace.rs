@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Most prompt tokens of an iteration in which sequences generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefillBudget {
-    /// As many as make it [`STRETCH`] times as long as it will be once all that runs generates.
+    /// As many as make it twice as long as it will be once all that runs generates.
     Auto,
     /// So many; at least one.
     Tokens(usize),
