@@ -151,6 +151,7 @@ fn a_thousand_iterations_that_only_decode_allocate_nothing() -> anyhow::Result<(
             max_logits_rows: 0,
         },
         guides: GuideVocabulary::new(None, Vec::new),
+        unbind: Box::new(|| ()),
         request_timeout: None,
         records: Records { iterations: 100, requests: 0, memory_bytes: 0 },
         mail: Box::new(NoMail),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::sched::{sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use shardrun_comm::{Mail, NoMail, ShmMail};
 use shardrun_config::{AutoOr, BatchSchedulerPolicy, ContextChunkingPolicy, Mode, Model};
 use shardrun_engine::{
@@ -35,6 +37,8 @@ pub(crate) fn lead(
     hello: Hello,
     beats: Beats,
 ) -> anyhow::Result<()> {
+    // Before this thread is bound to one of them.
+    let cores = sched_getaffinity(Pid::from_raw(0));
     let (engine, inbox) = local_engine();
     let grace = rank.deployment.supervision.drain_timeout;
     let life = Life::begin(watcher, watch.clone(), hello, beats, rank.report.clone(), {
@@ -111,6 +115,12 @@ pub(crate) fn lead(
             config,
             limits,
             guides: GuideVocabulary::new(text.end_id(), move || token_bytes(&text)),
+            unbind: Box::new(move || {
+                let bound = cores.and_then(|cores| sched_setaffinity(Pid::from_raw(0), &cores));
+                if let Err(error) = bound {
+                    debug!(%error, "guides are computed on the step thread's core");
+                }
+            }),
             request_timeout: model.request_timeout,
             records: Records {
                 iterations: kept.iter_stats_max_iterations,

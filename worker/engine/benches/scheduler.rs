@@ -12,6 +12,8 @@ use shardrun_wire::{Request, RequestId};
 
 const ACTIVE: usize = 256;
 const ITERATIONS: usize = 2000;
+/// What the scheduler is told of the device that isn't there.
+const A_TOKENS_TIME: Duration = Duration::from_micros(100);
 
 fn config(capacity: CapacityPolicy, reuse: bool) -> SchedulerConfig {
     SchedulerConfig {
@@ -53,6 +55,7 @@ fn iterate(scheduler: &mut Scheduler, drawn: &mut Drawn, events: &mut Vec<Event>
     }
     let began = Instant::now();
     scheduler.complete(drawn, events);
+    scheduler.took(A_TOKENS_TIME * scheduler.plan().tokens.len() as u32);
     events.clear();
     planned + began.elapsed()
 }

@@ -68,6 +68,8 @@ pub struct LeaderParts {
     pub limits: EngineLimits,
     /// Turns guides into what tokens they allow.
     pub guides: GuideVocabulary,
+    /// What the thread for guides does first: the step thread, which starts it, may be bound to a core.
+    pub unbind: Box<dyn FnOnce() + Send>,
     /// Longest life of requests that don't say.
     pub request_timeout: Option<Duration>,
     /// What is kept for whoever asks.
@@ -116,11 +118,11 @@ impl<B: Backend> Leader<B> {
     /// # Errors
     /// [`EngineError::Guide`] if the thread for guides can't be started.
     pub fn new(executor: Executor<B>, parts: LeaderParts) -> Result<Self, EngineError<B::Error>> {
-        let LeaderParts { config, limits, guides, request_timeout, records, mail, inbox, .. } =
-            parts;
+        let LeaderParts { config, limits, guides, unbind, .. } = parts;
+        let LeaderParts { request_timeout, records, mail, inbox, .. } = parts;
         let began = Instant::now();
         let vocab_size = limits.vocab_size as usize;
-        let drawer = Drawer::new(vocab_size, MaskWorker::new(vocab_size)?);
+        let drawer = Drawer::new(vocab_size, MaskWorker::new(vocab_size, unbind)?);
         inbox.shared.ready(Serving {
             limits,
             config,

@@ -62,7 +62,7 @@ impl Model {
     }
 
     pub(super) fn worker(&self) -> MaskWorker {
-        MaskWorker::new(self.logits).unwrap()
+        MaskWorker::new(self.logits, || ()).unwrap()
     }
 
     pub(super) fn text(&self, tokens: &[u32]) -> String {

@@ -58,18 +58,24 @@ enum State {
 }
 
 impl MaskWorker {
-    /// Starts the thread. `vocab_size` is the number of logits; masks have
-    /// `vocab_size.div_ceil(32)` words, and bits beyond the tokenizer's tokens are 0.
+    /// Starts the thread, which does `first` before anything else. `vocab_size` is the number of logits;
+    /// masks have `vocab_size.div_ceil(32)` words, and bits beyond the tokenizer's tokens are 0.
     ///
     /// # Errors
     /// If the thread can't be started.
-    pub(crate) fn new(vocab_size: usize) -> Result<Self, GuideError> {
+    pub(crate) fn new(
+        vocab_size: usize,
+        first: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, GuideError> {
         const NAME: &str = "guide";
         let board = Arc::new(Board::default());
         let theirs = board.clone();
         let thread = thread::Builder::new()
             .name(NAME.to_owned())
-            .spawn(move || parsers::run(&theirs, vocab_size))
+            .spawn(move || {
+                first();
+                parsers::run(&theirs, vocab_size);
+            })
             .map_err(|source| GuideError::Thread { name: NAME, source: Arc::new(source) })?;
         Ok(Self {
             board,

@@ -36,7 +36,7 @@ fn masks_have_a_bit_for_every_logit_and_none_for_control_tokens() {
     let model = Model::bytes();
     let guide = model.compile(&regex("(?s:.)*"));
     for logits in [LOGITS, 300, END as usize + 1, 200] {
-        let mut worker = MaskWorker::new(logits).unwrap();
+        let mut worker = MaskWorker::new(logits, || ()).unwrap();
         worker.start(key(0), &guide, &[]);
         let mask = worker.mask(key(0)).unwrap();
         assert_eq!(mask.len(), logits.div_ceil(32));
