@@ -273,8 +273,10 @@ mod tests {
         let tokens = "kv_cache.max_tokens = 1000";
         let footprint = of(tokens);
         assert_eq!(footprint.weights, path.metadata().unwrap().len());
-        assert_eq!(footprint.cache, 1000 * 2 * 2 * 4 * 8 * 4);
-        assert_eq!(of(&format!("{tokens}\nkv_cache.dtype = \"int8\"")).cache * 4, footprint.cache);
+        assert_eq!(footprint.cache, 1000 * 2 * 2 * 4 * 8 * 2, "bf16");
+        let cache = |dtype: &str| of(&format!("{tokens}\nkv_cache.dtype = \"{dtype}\"")).cache;
+        assert_eq!(cache("int8") * 2, footprint.cache);
+        assert_eq!(cache("f32"), footprint.cache * 2);
         std::fs::write(&path, "no model").unwrap();
         assert_eq!(of("").cache, 0);
     }
