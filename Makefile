@@ -2,6 +2,8 @@
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 CONFIG := configs/smollm2.toml
+# What perplexity is measured on: text that is newer than any model here.
+PAGES := docs/architecture.md docs/api.md docs/slurm.md docs/from-triton.md docs/config.md
 # An instruction set to do with, avx2 or scalar, rather than all that the processor has.
 ISA :=
 
@@ -39,7 +41,9 @@ bench: bench-setup build model
 	$(call title,the engine beside itself)
 	python3 tests/bench/engine.py $(BIN)/shardrun $(CONFIG) --json $(BIN)/engine.json
 	$(call title,beside the peers)
-	python3 tests/bench/compare.py $(BIN)/shardrun $(CONFIG) $(ISA:%=--isa %) --json $(BIN)/bench.json
+	cargo build --release --locked --package shardrun-tests --bin perplexity
+	python3 tests/bench/compare.py $(BIN)/shardrun $(CONFIG) $(ISA:%=--isa %) --json $(BIN)/bench.json \
+		--quality $(BIN)/perplexity $(PAGES)
 
 # Minutes, once the peers are there: the whole beside its peers in fewer rounds.
 bench-quick: bench-setup build model

@@ -2,7 +2,7 @@
 """shardrun beside what else serves a model on CPUs: one machine, the same two cores, in turns.
 
     python3 compare.py SHARDRUN CONFIG [--quick] [--rounds N] [--json FILE] [--isa ISA]
-                       [--quality PERPLEXITY TEXT]
+                       [--quality PERPLEXITY TEXT...]
 
 Needs nothing but Python, the peers that `install.py` installs, and cargo for the machine's limits. A
 peer that isn't there is left out, and said to be. Prints the tables of `report.py`, and writes what
@@ -16,7 +16,7 @@ http     32 clients, each with two prompts of 128 tokens, one after the other, a
          each; to each server in turn.
 startup  from the start of the program to the first token of an answer.
 limits   what the machine's memory and arithmetic give, once a round.
-quality  what the program PERPLEXITY prints of the model and TEXT.
+quality  what the program PERPLEXITY prints of the model and the files TEXT.
 
 With --isa avx2 or scalar shardrun is held to an instruction set, and llama.cpp, which `install.py
 --isa` has built for the same one, is its only peer.
@@ -242,9 +242,9 @@ def quality(run):
     """The last table that the program prints: columns two spaces apart, the same number in each row."""
     if not run.arguments.quality:
         return None
-    program, text = run.arguments.quality
+    program, *text = run.arguments.quality
     try:
-        done = subprocess.run([program, run.model, text], capture_output=True, text=True)
+        done = subprocess.run([program, run.model, *text], capture_output=True, text=True)
     except OSError as error:
         raise Failed(f"{program}: {error.strerror}") from None
     if done.returncode != 0:
@@ -309,7 +309,7 @@ def main():
     parser.add_argument("--rounds", type=int, help="rounds of the engine's measures")
     parser.add_argument("--json", metavar="FILE", help="also write what was measured there")
     parser.add_argument("--isa", choices=["avx2", "scalar"], help="instructions to do with")
-    parser.add_argument("--quality", nargs=2, metavar=("PERPLEXITY", "TEXT"))
+    parser.add_argument("--quality", nargs="+", metavar=("PERPLEXITY", "TEXT"))
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds is at least 1")

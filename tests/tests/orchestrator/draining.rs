@@ -8,8 +8,11 @@ use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use shardrun_tests::{Client, Deployment, Leftovers, Role, until};
 
-use super::streams::{Playing, STREAMS, asked, expect_same, undisturbed};
+use super::streams::{Playing, STREAMS, asked, asked_for, expect_same, undisturbed};
 use super::{END, Spawner, endless, hit, setup, until_ready};
+
+/// Tokens of streams that are to be cut: more than come before that.
+const LONG: usize = 250;
 
 fn begin(spawner: Spawner) -> anyhow::Result<Option<(Deployment, Client)>> {
     let Some(setup) = setup(spawner)? else { return Ok(None) };
@@ -115,7 +118,7 @@ fn sigterm_lets_streams_finish_by_comm_spawn() -> anyhow::Result<()> {
 
 fn a_second_sigterm(spawner: Spawner) -> anyhow::Result<()> {
     let Some((deployment, client)) = begin(spawner)? else { return Ok(()) };
-    let playing = Playing::begin(&client, &asked());
+    let playing = Playing::begin(&client, &asked_for(LONG));
     playing.until_come(STREAMS, "alpha", 64)?;
     begin_to_drain(&deployment, &client)?;
     deployment.signal(Role::Launcher, SIGTERM)?;
@@ -139,7 +142,7 @@ fn a_second_sigterm_ends_at_once_by_comm_spawn() -> anyhow::Result<()> {
 
 fn the_supervisor_killed(spawner: Spawner) -> anyhow::Result<()> {
     let Some((deployment, client)) = begin(spawner)? else { return Ok(()) };
-    let playing = Playing::begin(&client, &asked());
+    let playing = Playing::begin(&client, &asked_for(LONG));
     playing.until_come(STREAMS, "alpha", 64)?;
     deployment.signal(Role::Launcher, SIGKILL)?;
     expect_nothing_left(&deployment, END)?;

@@ -29,11 +29,16 @@ pub(super) struct Asked {
 
 /// Greedy requests and seeded ones, three of four to `alpha`, with prompts of different lengths.
 pub(super) fn asked() -> Vec<Asked> {
+    asked_for(TOKENS)
+}
+
+/// The same, for more tokens or fewer.
+pub(super) fn asked_for(tokens: usize) -> Vec<Asked> {
     let one = |number: usize| {
         let topic = ["the sea", "a clockmaker and his two sons", "winter", "bread"][number % 4];
         let more = "They walked on, and nobody spoke. ".repeat(number % 5);
         let text = format!("Story number {number}, about {topic}. {more}Once upon a time");
-        let mut request = endless(&text, TOKENS);
+        let mut request = endless(&text, tokens);
         if number / 4 % 2 == 1 {
             request["temperature"] = json!(0.9);
             request["top_k"] = json!(40);

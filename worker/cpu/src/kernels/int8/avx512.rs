@@ -17,6 +17,11 @@ use crate::{
 /// so that nothing else is to be subtracted.
 const CENTRE: u8 = 128;
 
+/// From what is multiplied to what is asked for meanwhile, where weights come from memory: a few
+/// sub-blocks. Several rows' instructions fill the window in which the CPU looks for loads itself, and its
+/// prefetchers stop at every page.
+const AHEAD_BYTES: usize = 2560;
+
 /// Repeats its body with every row below the number of rows, which is at most sixteen. Written out, since
 /// the compiler doesn't unroll loops of such bodies, and only then do all sums stay in registers.
 macro_rules! for_each_row {
@@ -72,11 +77,17 @@ impl Int8 for Avx512 {
         unsafe { unpack::<Q>(group, sub_blocks, planes) }
     }
 
-    unsafe fn few<Q: Quants>(self, group: *const u8, sub_blocks: Range<usize>, sums: Sums<'_, '_>) {
+    unsafe fn few<Q: Quants>(
+        self,
+        group: *const u8,
+        sub_blocks: Range<usize>,
+        fetch: bool,
+        sums: Sums<'_, '_>,
+    ) {
         macro_rules! by_rows {
             ($($rows:literal)*) => {
                 match sums.rows.len() {
-                    $($rows => few::<Q, $rows>(group, sub_blocks, sums),)*
+                    $($rows => few::<Q, $rows>(group, sub_blocks, fetch, sums),)*
                     rows => unreachable!("a panel of {rows} rows"),
                 }
             };
@@ -126,10 +137,17 @@ unsafe fn tile_of<const MINIMA: bool, const HALVES: bool>(
 unsafe fn few<Q: Quants, const C: usize>(
     group: *const u8,
     sub_blocks: Range<usize>,
+    fetch: bool,
     mut sums: Sums<'_, '_>,
 ) {
     let mut totals = [_mm512_setzero_ps(); C];
     for (at, sub_block) in sub_blocks.enumerate() {
+        if fetch {
+            let ahead = group.wrapping_add(Q::places(sub_block).1 + AHEAD_BYTES);
+            for line in 0..Q::SUB_BLOCK_BYTES.div_ceil(LINE_BYTES) {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * LINE_BYTES).cast());
+            }
+        }
         // SAFETY: the caller vouches for the records and the panel.
         unsafe {
             let registers = registers::<Q>(group, sub_block);

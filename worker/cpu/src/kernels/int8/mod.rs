@@ -46,8 +46,15 @@ pub(super) trait Int8: Copy {
         planes: &mut [Plane],
     );
 
-    /// Products of a whole group with up to [`Self::FEW_ROWS`] rows.
-    unsafe fn few<Q: Quants>(self, group: *const u8, sub_blocks: Range<usize>, sums: Sums<'_, '_>);
+    /// Products of a whole group with a panel of up to [`Self::FEW_ROWS`] rows. With `fetch`, asks for
+    /// what lies some sub-blocks ahead in memory.
+    unsafe fn few<Q: Quants>(
+        self,
+        group: *const u8,
+        sub_blocks: Range<usize>,
+        fetch: bool,
+        sums: Sums<'_, '_>,
+    );
 
     /// Products of unpacked weights with a panel, on top of what is in the sums if `add`. Asks for
     /// `ahead`, what will be unpacked next.
@@ -108,12 +115,12 @@ fn multiply_type<K: Int8, Q: Quants>(
     let QuantWeights { records, group_bytes, ref sub_blocks, .. } = *weights;
     if x.rows() <= K::FEW_ROWS {
         for group in 0..weights.groups {
+            let records = records[group * group_bytes..].as_ptr();
             for (rows, panel) in x.panels() {
-                let panel = panel.as_ptr();
+                let (panel, fetch) = (panel.as_ptr(), rows.start == 0);
                 let sums = Sums { panel, rows, first: group * GROUP, products: &mut *products };
-                let group = records[group * group_bytes..].as_ptr();
                 // SAFETY: the weights were checked, and a panel has as many sub-blocks as they do.
-                unsafe { kernels.few::<Q>(group, sub_blocks.clone(), sums) };
+                unsafe { kernels.few::<Q>(records, sub_blocks.clone(), fetch, sums) };
             }
         }
         return;
