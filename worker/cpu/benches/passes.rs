@@ -4,8 +4,8 @@
 //!
 //! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
 //! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
-//! one new token after a context, and a prompt as long as the context with one row sampled, for each
-//! type of cache. Rates are of the median; the best time is what an idle machine would show.
+//! one new token of so many sequences after a context each, and a prompt as long as the context with one
+//! row sampled, for each type of cache. Rates are of the median; the best time is what an idle machine would show.
 
 use std::{env, time::Instant};
 
@@ -24,6 +24,7 @@ const HEAD_DIM: usize = 64;
 const QUERY_HEADS: usize = 9;
 const KV_HEADS: usize = 3;
 const CONTEXTS: [usize; 2] = [128, 1024];
+const SEQUENCES: [usize; 3] = [1, 8, 32];
 const TOKENS_PER_BLOCK: usize = 16;
 
 struct Layer {
@@ -84,9 +85,11 @@ fn passes(isa: Isa, threads: usize) -> Result<(), CpuError> {
             let batch = one_span(context, 0, false);
             let times = time(context, || model.pass(&mut backend, &batch))?;
             report(isa, threads, &format!("prefill {dtype}"), context, times);
-            let batch = one_span(1, context, false);
-            let times = time(1, || model.pass(&mut backend, &batch))?;
-            report(isa, threads, &format!("decode {dtype} {context}"), 1, times);
+            for sequences in SEQUENCES {
+                let batch = decoding(sequences, context);
+                let times = time(sequences, || model.pass(&mut backend, &batch))?;
+                report(isa, threads, &format!("decode {dtype} {context}"), sequences, times);
+            }
         }
     }
     Ok(())
@@ -116,7 +119,7 @@ fn cache(dtype: CacheType) -> CacheShape {
         layers: LAYERS,
         kv_heads: KV_HEADS,
         head_dim: HEAD_DIM,
-        blocks: (CONTEXTS[1] + 1).div_ceil(TOKENS_PER_BLOCK),
+        blocks: SEQUENCES[2] * (CONTEXTS[1] + 1).div_ceil(TOKENS_PER_BLOCK),
         tokens_per_block: TOKENS_PER_BLOCK,
         dtype,
     }
@@ -149,6 +152,19 @@ fn one_span(rows: usize, position: usize, sample_all: bool) -> Batch {
         spans: vec![Span { rows: 0..rows, position, blocks: 0..blocks }],
         blocks: (0..blocks as u32).collect(),
         sampled: if sample_all { (0..=last).collect() } else { vec![last] },
+    }
+}
+
+/// One new token of each of so many sequences, after `position` others.
+fn decoding(sequences: usize, position: usize) -> Batch {
+    let blocks = (position + 1).div_ceil(TOKENS_PER_BLOCK);
+    let span = |at| Span { rows: at..at + 1, position, blocks: at * blocks..(at + 1) * blocks };
+    let rows = sequences as u32;
+    Batch {
+        tokens: (0..rows).map(|row| row * 97 % VOCAB as u32).collect(),
+        spans: (0..sequences).map(span).collect(),
+        blocks: (0..(sequences * blocks) as u32).collect(),
+        sampled: (0..rows).collect(),
     }
 }
 

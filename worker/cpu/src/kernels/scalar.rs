@@ -54,15 +54,17 @@ impl Scalar {
 
     pub(super) fn quantise(self, values: &[f32], mut row: QuantRow<'_>) {
         for (at, values) in values.chunks_exact(SUB_BLOCK).enumerate() {
-            let greatest = values.iter().map(|value| value.abs()).fold(0.0, f32::max);
+            // As whole numbers, magnitudes have the same order, and what is not a number comes last.
+            let greatest = values.iter().map(|value| value.abs().to_bits()).max();
+            let greatest = f32::from_bits(greatest.unwrap_or(0));
             let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
-            let mut sums = [0.0; 2];
+            let mut sums = [0; 2];
             let quants = row.quants(at);
             for (place, value) in values.iter().enumerate() {
-                let quant = (value * inverse).round_ties_even();
-                sums[place / 16] += quant;
+                let quant = (value * inverse).round_ties_even() as i8;
+                sums[place / 16] += i32::from(quant);
                 // SAFETY: a row has room for thirty-two quants of a sub-block.
-                unsafe { quants.add(place).write(quant as i8) };
+                unsafe { quants.add(place).write(quant) };
             }
             row.finish(at, QuantToken::new(greatest, sums));
         }

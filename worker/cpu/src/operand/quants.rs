@@ -49,13 +49,12 @@ pub(crate) struct QuantToken {
 
 impl QuantToken {
     /// What belongs to quants of which the sums of both halves are `sums`, where the `greatest` magnitude
-    /// became 127. If an element was not finite the scale is not a number, so that a fault
-    /// upstream stays visible.
+    /// became 127. If that is not finite the scale is not a number, so that a fault upstream stays
+    /// visible.
     #[inline(always)]
-    pub(crate) fn new(greatest: f32, sums: [f32; 2]) -> Self {
-        let known = (sums[0] + sums[1]).is_finite();
-        let scale = if known { greatest / 127.0 } else { f32::NAN };
-        Self { scale, sums: sums.map(|sum| sum as i32) }
+    pub(crate) fn new(greatest: f32, sums: [i32; 2]) -> Self {
+        let scale = if greatest.is_finite() { greatest / 127.0 } else { f32::NAN };
+        Self { scale, sums }
     }
 }
 

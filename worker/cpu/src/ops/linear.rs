@@ -12,7 +12,7 @@ use crate::{
 use super::{Machine, SHARE_OF_PRODUCTS};
 
 /// Most pieces that a thread's share is cut into, for others to take what is left of it.
-const MOST_PIECES: usize = 8;
+const MOST_PIECES: usize = 32;
 
 /// `x * transpose(w)`. Threads take groups of outputs, and each goes through all rows.
 ///

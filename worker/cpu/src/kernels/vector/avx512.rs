@@ -22,7 +22,7 @@ impl Avx512 {
 // outputs at once, so that there are enough independent sums to hide a multiply-add's latency.
 entry_points!(
     Avx512,
-    "avx512f,avx512bw,avx512vl",
+    "avx512f,avx512bw,avx512vl,avx512vnni",
     panel_rows: 16,
     panels: {
         1 => 4, 2 => 2, 3 => 2, 4 => 1, 5 => 1, 6 => 1, 7 => 1, 8 => 1,
@@ -40,7 +40,6 @@ impl Simd for Avx512 {
         fn lowest_bytes(self, words: __m512i) -> __m512 =
             _mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(255)));
         fn drop_bytes(self, words: __m512i) -> __m512i = _mm512_srli_epi32::<8>(words);
-        fn magnitude(self, x: __m512) -> __m512 = _mm512_abs_ps(x);
         fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
         fn add(self, a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         fn sub(self, a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
@@ -54,15 +53,28 @@ impl Simd for Avx512 {
         fn zero_below(self, x: __m512, limit: __m512, value: __m512) -> __m512 =
             _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, limit), value);
         fn sum(self, x: __m512) -> f32 = _mm512_reduce_add_ps(x);
-        fn greatest(self, x: __m512) -> f32 = _mm512_reduce_max_ps(x);
         fn prefetch(self, from: *const u8) = _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }
 
     instructions! {
         unsafe fn load(self, from: *const f32) -> __m512 = _mm512_loadu_ps(from);
         unsafe fn store(self, to: *mut f32, x: __m512) = _mm512_storeu_ps(to, x);
-        unsafe fn store_bytes(self, to: *mut i8, x: __m512) =
-            _mm_storeu_si128(to.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+        unsafe fn greatest_magnitude(self, values: *const f32) -> f32 = {
+            // As whole numbers, magnitudes have the same order, and what is not a number comes last.
+            let bits = |at| _mm512_castps_si512(_mm512_abs_ps(_mm512_loadu_ps(values.add(at))));
+            f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(bits(0), bits(16))))
+        };
+        unsafe fn quantise(self, values: *const f32, scale: f32, quants: *mut i8) -> [i32; 2] = {
+            let half = |at| {
+                let scaled = _mm512_mul_ps(_mm512_loadu_ps(values.add(at)), _mm512_set1_ps(scale));
+                let bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(scaled));
+                _mm_storeu_si128(quants.add(at).cast(), bytes);
+                _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), bytes)
+            };
+            let sums = _mm_hadd_epi32(half(0), half(16));
+            let sums = _mm_hadd_epi32(sums, sums);
+            [_mm_cvtsi128_si32(sums), _mm_extract_epi32::<1>(sums)]
+        };
         unsafe fn load_halves(self, from: *const u8) -> __m512 =
             _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));
         unsafe fn load_upper_halves(self, from: *const u8) -> __m512 = {

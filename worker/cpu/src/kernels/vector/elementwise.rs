@@ -87,29 +87,15 @@ pub(super) fn rms_norm<S: Simd>(
 /// See `Kernels::quantise`.
 #[inline(always)]
 pub(super) fn quantise<S: Simd>(simd: S, values: &[f32], mut row: QuantRow<'_>) {
-    for (at, values) in values.chunks_exact(SUB_BLOCK).enumerate() {
-        // SAFETY: four and two registers of sixteen or eight lanes are thirty-two.
-        let load = |first: usize| unsafe { simd.load(values[first..first + S::LANES].as_ptr()) };
-        let mut greatest = simd.splat(0.0);
-        for first in (0..SUB_BLOCK).step_by(S::LANES) {
-            greatest = simd.max(greatest, simd.magnitude(load(first)));
+    let (sub_blocks, _) = values.as_chunks::<SUB_BLOCK>();
+    for (at, values) in sub_blocks.iter().enumerate() {
+        // SAFETY: a sub-block has thirty-two values, and a row has room for as many quants.
+        unsafe {
+            let greatest = simd.greatest_magnitude(values.as_ptr());
+            let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
+            let sums = simd.quantise(values.as_ptr(), inverse, row.quants(at));
+            row.finish(at, QuantToken::new(greatest, sums));
         }
-        let greatest = simd.greatest(greatest);
-        let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
-        let inverse = simd.splat(inverse);
-        let mut sums = [0.0; 2];
-        let quants = row.quants(at);
-        for half in 0..2 {
-            let mut sum = simd.splat(0.0);
-            for first in (half * 16..half * 16 + 16).step_by(S::LANES) {
-                let quant = simd.round(simd.mul(load(first), inverse));
-                sum = simd.add(sum, quant);
-                // SAFETY: a row has room for thirty-two quants of a sub-block.
-                unsafe { simd.store_bytes(quants.add(first), quant) };
-            }
-            sums[half] = simd.sum(sum);
-        }
-        row.finish(at, QuantToken::new(greatest, sums));
     }
 }
 

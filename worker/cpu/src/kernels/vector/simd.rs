@@ -19,8 +19,6 @@ pub(super) trait Simd: Copy {
     fn lowest_bytes(self, words: Self::Words) -> Self::Floats;
     /// Each word without its low eight bits, the rest moved down.
     fn drop_bytes(self, words: Self::Words) -> Self::Words;
-    /// Without signs.
-    fn magnitude(self, x: Self::Floats) -> Self::Floats;
     /// `a * b + c`, rounded once.
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// `a + b`
@@ -43,8 +41,6 @@ pub(super) trait Simd: Copy {
     fn zero_below(self, x: Self::Floats, limit: Self::Floats, value: Self::Floats) -> Self::Floats;
     /// The lanes added in pairs: upper half to lower half, again and again.
     fn sum(self, x: Self::Floats) -> f32;
-    /// The greatest lane.
-    fn greatest(self, x: Self::Floats) -> f32;
 
     /// Asks for the line at `from`, which need not be readable, in the second-level cache.
     fn prefetch(self, from: *const u8);
@@ -59,11 +55,17 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `to` points to `LANES` of them.
     unsafe fn store(self, to: *mut f32, x: Self::Floats);
-    /// Writes whole numbers from -127 to 127 as bytes.
+    /// The greatest magnitude of a sub-block; not finite if one of the values isn't.
     ///
     /// # Safety
-    /// `to` points to `LANES` bytes.
-    unsafe fn store_bytes(self, to: *mut i8, x: Self::Floats);
+    /// `values` points to thirty-two.
+    unsafe fn greatest_magnitude(self, values: *const f32) -> f32;
+    /// Multiplies a sub-block by `scale`, which makes at most 127 of a magnitude, and writes the nearest
+    /// whole numbers, halves to even. Gives the sums of the first and of the other sixteen.
+    ///
+    /// # Safety
+    /// `values` points to thirty-two, and `quants` to room for as many.
+    unsafe fn quantise(self, values: *const f32, scale: f32, quants: *mut i8) -> [i32; 2];
     /// Reads halves.
     ///
     /// # Safety

@@ -25,7 +25,7 @@ use scratch::Sizes;
 use work::{Cuts, Work};
 
 /// Positions whose scores a query has at a time.
-const STRIP: usize = 128;
+const STRIP: usize = 256;
 
 /// Most groups of tokens of a strip, which is shorter where groups are small.
 const MOST_GROUPS: usize = 16;
