@@ -28,7 +28,7 @@ pub struct CpuOptions {
     /// The core of each thread, or `None` to leave that to the system. The first is for the thread that
     /// makes the backend, which should be the one that uses it.
     pub cores: Option<Vec<usize>>,
-    /// Whether waiting threads look for work for some microseconds before they sleep. To be
+    /// Whether waiting threads look for work for some hundred microseconds before they sleep. To be
     /// false where more threads than cores run.
     pub spin: bool,
 }

@@ -178,14 +178,6 @@ pub struct HeadShard {
     pub head_dim: usize,
 }
 
-impl HeadShard {
-    /// The KV head, counted from this rank's first, that this rank's `query`-th query head reads.
-    #[must_use]
-    pub fn kv_head_of(&self, query: usize) -> usize {
-        (self.query_heads.start + query) / self.queries_per_kv - self.kv_heads.start
-    }
-}
-
 /// Rotary position embedding (Su et al., 2021): the elements of pair i of a head turn by
 /// `position / theta^(2i / dims)`.
 #[derive(Clone, Copy, Debug, PartialEq)]

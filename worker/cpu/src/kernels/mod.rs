@@ -1,6 +1,7 @@
 //! The inner loops, once per instruction set, and which of them runs.
 //!
-//! `scalar` says in plain Rust what each kernel computes; `vector` has the fast ones.
+//! `scalar`, here and in the folders below, says in plain Rust what each kernel computes. What is fast is
+//! beside it: in `vector` what all instruction sets share, in files of their names what they don't.
 
 mod attention;
 mod int8;
@@ -68,8 +69,8 @@ impl Kernels {
     /// The fastest that run on this CPU.
     #[must_use]
     pub fn detect() -> Self {
-        let fast = Isa::ALL.into_iter().rev().find_map(Self::find);
-        fast.unwrap_or(Self(Variant::Scalar(scalar::Scalar)))
+        let found = Isa::ALL.into_iter().rev().find_map(Self::find);
+        found.expect("plain Rust runs everywhere")
     }
 
     fn find(isa: Isa) -> Option<Self> {

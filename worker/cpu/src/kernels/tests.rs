@@ -188,14 +188,14 @@ proptest! {
         let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
         let matrix = pack_columns(&stored, &columns);
         let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..17).map(|_| random.values(columns.len())).collect();
+        let inputs: Vec<Vec<f32>> = (0..33).map(|_| random.values(columns.len())).collect();
         for kernels in kernels_that_run() {
             for forms in [FLOATS, QUANTS] {
                 if forms.quants && tensor_type.block_len() == 1 {
                     continue;
                 }
                 let alone = products(kernels, &matrix, &inputs, 1, forms);
-                for rows in 2..=17 {
+                for rows in (2..=17).chain([32, 33]) {
                     prop_assert_eq!(&products(kernels, &matrix, &inputs, rows, forms), &alone);
                 }
             }

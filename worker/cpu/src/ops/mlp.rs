@@ -12,8 +12,8 @@ use super::{
     linear::{multiply, pieces},
 };
 
-/// Columns that are computed before they are put together: with few rows, so many that weights are
-/// streamed in long runs; with many, so few that gates and ups of all rows stay in the cache.
+/// Columns that are computed before they are put together, where there are enough for all threads: with
+/// few rows, so many that weights are streamed in long runs; with many, so few that gates and ups of all rows stay in the cache.
 const COLUMNS: [usize; 2] = [4 * SUB_BLOCK, SUB_BLOCK];
 /// Rows that are few.
 const FEW_ROWS: usize = 16;
@@ -36,10 +36,14 @@ pub(crate) fn gated_linear(
         return Ok(products);
     }
     let writer = products.writer();
-    let at_once = COLUMNS[usize::from(rows > FEW_ROWS)];
-    let units = columns.div_ceil(at_once);
     let work = rows * gate_up.inputs() * gate_up.outputs();
-    let threads = machine.pool.threads_for(work, SHARE_OF_PRODUCTS).min(units);
+    let threads = machine.pool.threads_for(work, SHARE_OF_PRODUCTS);
+    let mut at_once = COLUMNS[usize::from(rows > FEW_ROWS)];
+    while at_once > SUB_BLOCK && columns.div_ceil(at_once) < threads {
+        at_once /= 2;
+    }
+    let units = columns.div_ceil(at_once);
+    let threads = threads.min(units);
     let pieces = pieces(work, threads);
     // Gates and ups of some columns and all rows.
     let room = rows * 2 * at_once;

@@ -42,8 +42,6 @@ type Task<'a> = dyn Fn(usize, usize) + Sync + 'a;
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// How many pieces of each thread's share have been taken.
-    taken: Box<[Counter]>,
 }
 
 /// On cache lines of its own.
@@ -53,6 +51,8 @@ struct Counter(AtomicUsize);
 
 struct Shared {
     spins: u32,
+    /// How many pieces of each thread's share have been taken.
+    taken: Box<[Counter]>,
     slots: Box<[Slot]>,
     job: UnsafeCell<Option<Job>>,
     running: AtomicUsize,
@@ -84,7 +84,8 @@ unsafe impl Send for Job {}
 
 impl Pool {
     /// Starts `threads - 1` workers. With `cores`, pins thread n, the calling thread included, to
-    /// `cores[n]`. With `spin` false, waiting threads sleep at once.
+    /// `cores[n]`. With `spin` false, threads that wait for work sleep at once, and those that wait at a
+    /// barrier let others run at once.
     pub(crate) fn new(
         threads: usize,
         cores: Option<&[usize]>,
@@ -100,6 +101,7 @@ impl Pool {
         }
         let shared = Arc::new(Shared {
             spins: if spin { SPINS } else { 0 },
+            taken: (0..threads).map(|_| Counter::default()).collect(),
             slots: (1..threads).map(|_| Slot::default()).collect(),
             job: UnsafeCell::new(None),
             running: AtomicUsize::new(0),
@@ -107,11 +109,7 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self {
-            shared,
-            workers: Vec::with_capacity(threads - 1),
-            taken: (0..threads).map(|_| Counter::default()).collect(),
-        };
+        let mut pool = Self { shared, workers: Vec::with_capacity(threads - 1) };
         for thread in 1..threads {
             pool.start(thread, cores.map(|cores| cores[thread]))?;
         }
@@ -180,8 +178,9 @@ impl Pool {
         pieces: usize,
         task: impl Fn(usize, usize, usize) + Sync,
     ) {
-        let taken = std::mem::take(&mut self.taken);
-        for counter in &taken {
+        let shared = Arc::clone(&self.shared);
+        let taken = &shared.taken;
+        for counter in taken {
             counter.0.store(0, SeqCst);
         }
         self.run(threads, |thread, threads| {
@@ -196,7 +195,6 @@ impl Pool {
                 }
             }
         });
-        self.taken = taken;
     }
 
     /// A point within the next task of `threads` threads.

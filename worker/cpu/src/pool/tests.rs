@@ -174,6 +174,18 @@ fn every_piece_of_every_owner_is_run_once() {
 }
 
 #[test]
+fn a_panic_in_a_piece_leaves_the_pool_usable() {
+    let mut pool = Pool::new(2, None, false).unwrap();
+    let run = AssertUnwindSafe(|| pool.run_pieces(2, 4, |_, _, _| panic!("on purpose")));
+    assert!(catch_unwind(run).is_err());
+    let runs = AtomicUsize::new(0);
+    pool.run_pieces(2, 4, |_, _, _| {
+        runs.fetch_add(1, SeqCst);
+    });
+    assert_eq!(runs.into_inner(), 8);
+}
+
+#[test]
 fn a_slow_thread_s_pieces_are_taken_by_others() {
     let mut pool = Pool::new(2, None, false).unwrap();
     let by_the_other = AtomicUsize::new(0);

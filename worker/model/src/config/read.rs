@@ -5,6 +5,11 @@ use shardrun_files::{Gguf, Value};
 use super::{Architecture, ConfigError, ModelConfig};
 use crate::Rope;
 
+/// Most elements of a head.
+const MOST_HEAD_DIM: usize = 1 << 10;
+/// Most tokens of a vocabulary.
+const MOST_TOKENS: usize = 1 << 24;
+
 /// Keys of what no architecture here computes, with the values that ask for nothing.
 const FOREIGN: &[(&str, &[f64])] = &[
     ("attention.scale", &[0.0]),
@@ -40,7 +45,7 @@ impl ModelConfig {
             kv_heads: keys.kv_heads(query_heads)?,
             head_dim,
             context_len,
-            vocab: file.matrix("token_embd.weight")?.rows(),
+            vocab: keys.vocab()?,
             norm_epsilon: keys.norm_epsilon()?,
             qkv_bias: architecture.qkv_bias(),
             rope: keys.rope(head_dim)?,
@@ -90,14 +95,29 @@ impl Keys<'_> {
         Ok(kv_heads)
     }
 
+    /// Rows of the table of tokens.
+    fn vocab(&self) -> Result<usize, ConfigError> {
+        const TABLE: &str = "token_embd.weight";
+        let rows = self.file.matrix(TABLE)?.rows();
+        if rows > MOST_TOKENS {
+            let allowed = format!("up to {MOST_TOKENS} can be run");
+            return Err(self.refuse(format!("rows of {TABLE}"), rows, allowed));
+        }
+        Ok(rows)
+    }
+
     fn head_dim(&self, hidden: usize, query_heads: usize) -> Result<usize, ConfigError> {
-        let key_length = self.optional_dimension("attention.key_length", 1 << 10)?;
+        let key_length = self.optional_dimension("attention.key_length", MOST_HEAD_DIM)?;
         if key_length.is_none() && !hidden.is_multiple_of(query_heads) {
             let allowed = format!("it must divide the {hidden} elements of a token");
             return Err(self.refuse(self.key("attention.head_count"), query_heads, allowed));
         }
         let head_dim = key_length.unwrap_or(hidden / query_heads);
-        let value_len = self.optional_dimension("attention.value_length", 1 << 10)?;
+        if head_dim > MOST_HEAD_DIM {
+            let allowed = format!("heads of up to {MOST_HEAD_DIM} elements can be run");
+            return Err(self.refuse(self.key("embedding_length"), hidden, allowed));
+        }
+        let value_len = self.optional_dimension("attention.value_length", MOST_HEAD_DIM)?;
         if let Some(value_len) = value_len.filter(|&len| len != head_dim) {
             let allowed = format!("heads of keys and values must both have {head_dim} elements");
             return Err(self.refuse(self.key("attention.value_length"), value_len, allowed));

@@ -110,6 +110,17 @@ fn what_a_file_leaves_out_has_a_default() {
 }
 
 #[test]
+fn heads_that_are_too_large_are_refused_however_that_is_said() {
+    let said = file("llama").value("llama.attention.key_length", Value::U32(1025));
+    assert_eq!(refusal(&said), "llama.attention.key_length is 1025; 1 to 1024 can be run");
+    let mut derived = file("llama");
+    assert!(derived.remove("llama.embedding_length"));
+    let derived = derived.value("llama.embedding_length", Value::U32(14 * 1040));
+    let expected = "llama.embedding_length is 14560; heads of up to 1024 elements can be run";
+    assert_eq!(refusal(&derived), expected);
+}
+
+#[test]
 fn other_architectures_are_refused_by_name() {
     assert_eq!(
         refusal(&file("gemma3")),

@@ -2,7 +2,8 @@
 //!
 //! Of a sub-block, a row's product with an output is a sum of whole numbers, which is exact; it is
 //! multiplied by both scales and added to the output's sum by one fused multiply-add, sub-block after
-//! sub-block. Types with minima first add the minimum times the row's sum. So every kernel gives the
+//! sub-block; halves with scales of their own one after the other. Types with minima first add the minimum
+//! times the row's sum. So every kernel gives the
 //! same bits, whatever its registers hold and however many rows it takes at once.
 
 #[cfg(target_arch = "x86_64")]

@@ -21,7 +21,7 @@ pub(super) struct Sizes {
     bundle: usize,
     /// Queries of a unit.
     queries: usize,
-    /// Strips of a unit that is cut.
+    /// Strips of a unit that may be cut.
     strips: usize,
     heads: usize,
 }

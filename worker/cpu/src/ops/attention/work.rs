@@ -90,11 +90,14 @@ impl<'a> Work<'a> {
         self.rows_at_once * self.heads.queries_per_kv
     }
 
-    /// Strips that a row sees a part of, at most; with room for positions up to the next multiple of
-    /// `at_once`.
+    /// Strips that the row of a unit of one row sees a part of, at most; with room for positions up to
+    /// the next multiple of `at_once`. None if no unit is of one row.
     pub(super) fn most_strips(&self, at_once: usize) -> usize {
-        let longest = self.batch.spans.iter().map(|span| self.cuts.seen(span)).max().unwrap_or(0);
-        longest.next_multiple_of(at_once).div_ceil(self.cuts.strip) + 1
+        let alone = |span: &&Span| {
+            !span.rows.is_empty() && (span.rows.len() - 1).is_multiple_of(self.rows_at_once)
+        };
+        let seen = self.batch.spans.iter().filter(alone).map(|span| self.cuts.seen(span));
+        seen.max().map_or(0, |seen| seen.next_multiple_of(at_once).div_ceil(self.cuts.strip) + 1)
     }
 
     /// What thread `thread` computes.

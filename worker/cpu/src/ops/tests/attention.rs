@@ -140,7 +140,8 @@ impl Setting {
         let seen = (position + 1).saturating_sub(window)..position + 1;
         let mut mixed = Vec::new();
         for query in 0..query_heads.len() {
-            let key = query_heads.len() + self.heads.kv_head_of(query);
+            let kv_head = (query_heads.start + query) / self.heads.queries_per_kv;
+            let key = query_heads.len() + kv_head - kv_heads.start;
             let value = key + kv_heads.len();
             let q = self.rounded(kernels, &self.rotated(head(position, query), position));
             let scores = seen.clone().map(|at| {

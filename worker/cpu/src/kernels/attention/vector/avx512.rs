@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use super::{Avx512, product::Product, simd::Simd};
 
-/// Exists only where the CPU has AVX-512 F, BW, VL and BF16.
+/// Exists only where the CPU has AVX-512 F, BW, VL, VNNI and BF16.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::kernels::attention) struct Avx512Bf16(());
 
