@@ -52,6 +52,8 @@ pub struct CpuBackend {
     cache: Option<Cache>,
     batch: Batch,
     rope: RopeTable,
+    /// What each rank gives to something that is gathered; kept for its memory.
+    parts: Vec<Range<usize>>,
     arena: Arena,
     weight_bytes: usize,
     activations: Activations,
@@ -76,6 +78,7 @@ impl CpuBackend {
             cache: None,
             batch: Batch::default(),
             rope: RopeTable::default(),
+            parts: Vec::new(),
             arena: Arena::default(),
             weight_bytes: 0,
         })
@@ -208,6 +211,32 @@ impl Backend for CpuBackend {
         let mut whole = Tensor::new(&self.machine.workspace, part.rows(), total)?;
         self.group.gather_columns(part.as_slice(), columns, whole.as_mut_slice())?;
         Ok(Some(whole))
+    }
+
+    fn best_columns(
+        &mut self,
+        x: &Operand,
+        w: &Matrix,
+        columns: &[Range<usize>],
+        into: &mut Vec<u32>,
+    ) -> Result<(), CpuError> {
+        let (rows, ranks) = (x.rows(), self.group.size());
+        let first = columns.get(self.group.rank()).map_or(0, |columns| columns.start);
+        let mut found = ops::best(&mut self.machine, x, w, first)?;
+        if ranks == 1 {
+            ops::best_of_ranks(found.as_mut_slice(), rows, into);
+            return Ok(());
+        }
+        let leads = self.group.rank() == 0;
+        let room = if leads { ranks } else { 0 };
+        let mut all = Tensor::new(&self.machine.workspace, room, 2 * rows)?;
+        self.parts.clear();
+        self.parts.extend((0..ranks).map(|rank| rank * 2 * rows..(rank + 1) * 2 * rows));
+        self.group.gather_columns(found.as_slice(), &self.parts, all.as_mut_slice())?;
+        if leads {
+            ops::best_of_ranks(all.as_mut_slice(), rows, into);
+        }
+        Ok(())
     }
 
     fn read<'a>(&'a mut self, x: &'a Tensor) -> Result<&'a [f32], CpuError> {

@@ -3,6 +3,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     num::NonZeroUsize,
+    slice::from_ref,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
@@ -71,6 +72,7 @@ impl Layer {
         backend: &mut CpuBackend,
         batch: &Batch,
         window: Option<NonZeroUsize>,
+        best: &mut Vec<u32>,
     ) -> Result<(), CpuError> {
         backend.copy_blocks(&[BlockCopy { from: 3, to: 15 }])?;
         backend.begin(batch)?;
@@ -95,6 +97,9 @@ impl Layer {
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
         let logits = backend.linear(&h, &self.table)?;
         assert_eq!(backend.read(&logits)?.len(), batch.sampled.len() * 512);
+        best.clear();
+        backend.best_columns(&h, &self.table, from_ref(&(0..512)), best)?;
+        assert_eq!(*best, [0; 4], "all products are 0");
         Ok(())
     }
 }
@@ -134,12 +139,13 @@ fn allocations(dtype: CacheType, window: Option<NonZeroUsize>) -> Result<usize, 
         blocks: (0..16).collect(),
         sampled: vec![0, 1, 2, 3],
     };
+    let mut best = Vec::new();
     for position in 40..43 {
-        layer.run(&mut backend, &at(position), window)?;
+        layer.run(&mut backend, &at(position), window, &mut best)?;
     }
     let batch = at(43);
     let before = ALLOCATIONS.load(SeqCst);
-    layer.run(&mut backend, &batch, window)?;
+    layer.run(&mut backend, &batch, window, &mut best)?;
     Ok(ALLOCATIONS.load(SeqCst) - before)
 }
 

@@ -4,8 +4,9 @@
 use shardrun_wire::{Logits, LogitsOf, RequestId};
 
 use crate::guide::MaskWorker;
+use crate::plan::Output;
 use crate::requests::Requests;
-use crate::sampling::{Sampler, SequenceView};
+use crate::sampling::{Sampled, Sampler, SequenceView};
 use crate::scheduler::{Draw, Drawn, Scheduler};
 
 /// Draws from logits; keeps its memory from one iteration to the next.
@@ -28,6 +29,28 @@ impl Drawer {
     pub(crate) fn clear(&mut self) {
         self.drawn.clear();
         self.failed.clear();
+    }
+
+    /// What the last plan must give: the likeliest tokens alone if nobody looks at anything else.
+    pub(crate) fn needs(&self, scheduler: &Scheduler, requests: &Requests) -> Output {
+        let takes_best = |draw: &Draw| match *draw {
+            Draw::Sample { of, .. } => {
+                let view = scheduler.view(of);
+                let watched = view.request.wanted.generation_logits;
+                !watched && !requests.is_guided(view.request.id) && view.takes_best()
+            }
+            Draw::Beam { .. } | Draw::Context { .. } => false,
+        };
+        if scheduler.draws().iter().all(takes_best) { Output::Best } else { Output::Logits }
+    }
+
+    /// Takes in the likeliest token of each row.
+    pub(crate) fn take(&mut self, scheduler: &Scheduler, tokens: &[u32]) {
+        for draw in scheduler.draws() {
+            if let Draw::Sample { row, .. } = *draw {
+                self.drawn.samples.push(Some(Sampled { token: tokens[row], log_prob: 0.0 }));
+            }
+        }
     }
 
     /// Draws all that the plan asks for from its logits, `[rows, vocabulary]`, and hands on the

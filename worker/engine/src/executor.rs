@@ -3,7 +3,7 @@
 use shardrun_model::{Backend, Batch, BlockCopy, Decoder, Span};
 use thiserror::Error;
 
-use crate::plan::{IterationPlan, Rows, SequencePlan};
+use crate::plan::{IterationPlan, Output, Rows, SequencePlan};
 
 /// One rank's shard, its cache, and the block tables that plans have built up.
 pub struct Executor<B: Backend> {
@@ -14,6 +14,17 @@ pub struct Executor<B: Backend> {
     kv_blocks: u32,
     batch: Batch,
     copies: Vec<BlockCopy>,
+    /// The likeliest tokens of the last iteration that gave them.
+    best: Vec<u32>,
+}
+
+/// What an iteration gave for its sampled rows, on rank 0.
+#[derive(Clone, Copy, Debug)]
+pub enum Computed<'a> {
+    /// `[rows, vocabulary]`
+    Logits(&'a [f32]),
+    /// The likeliest token of each row, the lowest of equally likely ones.
+    Best(&'a [u32]),
 }
 
 #[derive(Debug)]
@@ -76,6 +87,7 @@ impl<B: Backend> Executor<B> {
             kv_blocks,
             batch: Batch { blocks, ..Batch::default() },
             copies: Vec::new(),
+            best: Vec::with_capacity(max_batch_size),
         }
     }
 
@@ -85,15 +97,16 @@ impl<B: Backend> Executor<B> {
         &self.model
     }
 
-    /// Runs `plan`, then gives `take` the logits of the sampled rows, `[rows, vocabulary]`, if this
-    /// is rank 0 and there are any.
+    /// Runs `plan`, then gives `take` the `output` of the sampled rows, if this is rank 0 and there are
+    /// any.
     ///
     /// # Errors
     /// [`ExecuteError`]; the ranks are out of step then, and the instance is lost.
     pub fn run(
         &mut self,
         plan: &IterationPlan,
-        take: impl FnOnce(&[f32]),
+        output: Output,
+        take: impl FnOnce(Computed<'_>),
     ) -> Result<(), ExecuteError<B::Error>> {
         let step = plan.step;
         self.lay_out(plan)?;
@@ -101,8 +114,20 @@ impl<B: Backend> Executor<B> {
         if !self.copies.is_empty() {
             self.backend.copy_blocks(&self.copies).map_err(failed)?;
         }
-        if let Some(logits) = self.model.forward(&mut self.backend, &self.batch).map_err(failed)? {
-            take(self.backend.read(&logits).map_err(failed)?);
+        let Self { model, backend, batch, best, .. } = self;
+        match output {
+            Output::Logits => {
+                if let Some(logits) = model.forward(backend, batch).map_err(failed)? {
+                    take(Computed::Logits(backend.read(&logits).map_err(failed)?));
+                }
+            }
+            Output::Best => {
+                best.clear();
+                model.forward_best(backend, batch, best).map_err(failed)?;
+                if !best.is_empty() {
+                    take(Computed::Best(best));
+                }
+            }
         }
         Ok(())
     }

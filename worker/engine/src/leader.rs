@@ -14,7 +14,7 @@ use tracing::{debug, info};
 
 use crate::client::{Command, Inbox, Serving, Submission};
 use crate::draw::Drawer;
-use crate::executor::{ExecuteError, Executor};
+use crate::executor::{Computed, ExecuteError, Executor};
 use crate::guide::{GuideError, GuideVocabulary, MaskWorker};
 use crate::iterations::IterationRecord;
 use crate::plan::{IterationPlan, Order};
@@ -243,16 +243,20 @@ impl<B: Backend> Leader<B> {
         let plan = self.scheduler.plan();
         let step = plan.step;
         self.step.store(step, Ordering::Relaxed);
-        send(self.mail.as_mut(), &mut self.order, &Order::Run(plan))?;
+        let output = self.drawer.needs(&self.scheduler, &self.requests);
+        send(self.mail.as_mut(), &mut self.order, &Order::Run { plan, output })?;
         let plan_took = began.elapsed();
 
         self.drawer.clear();
         let (scheduler, requests, drawer) = (&self.scheduler, &self.requests, &mut self.drawer);
         let mut sampling_took = Duration::ZERO;
-        self.executor.run(plan, |logits| {
-            let computed = Instant::now();
-            drawer.draw(scheduler, requests, logits);
-            sampling_took = computed.elapsed();
+        self.executor.run(plan, output, |computed| {
+            let began = Instant::now();
+            match computed {
+                Computed::Logits(logits) => drawer.draw(scheduler, requests, logits),
+                Computed::Best(tokens) => drawer.take(scheduler, tokens),
+            }
+            sampling_took = began.elapsed();
         })?;
         let forward_took = began.elapsed() - plan_took - sampling_took;
         let stats = self.scheduler.stats();

@@ -6,9 +6,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order<P = IterationPlan> {
     /// Run this iteration.
-    Run(P),
+    Run {
+        /// What it does.
+        plan: P,
+        /// What it gives.
+        output: Output,
+    },
     /// Nothing follows.
     Stop,
+}
+
+/// What an iteration gives for the rows that its plan names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// All logits.
+    Logits,
+    /// Only which token is the likeliest.
+    Best,
 }
 
 /// One iteration. Sequences come in the order of their rows in the batch.
@@ -41,7 +55,7 @@ pub struct SequencePlan {
     pub kept_blocks: u32,
     /// How many of [`IterationPlan::blocks`] are then added to its table.
     pub new_blocks: u32,
-    /// Which of its rows give logits.
+    /// Which of its rows give logits, or the best token.
     pub logits: Rows,
 }
 
@@ -92,13 +106,14 @@ mod tests {
             new_blocks: MOST,
             logits: Rows::All,
         };
-        let order = Order::Run(IterationPlan {
+        let plan = IterationPlan {
             step: u64::MAX,
             copies: vec![(MOST, MOST); 7],
             sequences: vec![sequence; 7],
             tokens: vec![MOST; 300],
             blocks: vec![MOST; 7 * 20],
-        });
+        };
+        let order = Order::Run { plan, output: Output::Best };
         let bytes = postcard::to_stdvec(&order).unwrap();
         assert!(bytes.len() <= longest_order(7, 300, 20));
         assert_eq!(postcard::from_bytes::<Order>(&bytes).unwrap(), order);

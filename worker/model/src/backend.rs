@@ -158,6 +158,20 @@ pub trait Backend {
         columns: &[Range<usize>],
     ) -> Result<Option<Self::Tensor>, Self::Error>;
 
+    /// Of `x * transpose(w)`, whose columns are spread over the ranks as in
+    /// [`Backend::gather_columns`]: for every row the number of its greatest column, the lowest of equal
+    /// ones, appended to `into` on rank 0. NaN counts as negative infinity; 0 for a row of nothing else.
+    ///
+    /// # Errors
+    /// If the device or a peer failed.
+    fn best_columns(
+        &mut self,
+        x: &Self::Operand,
+        w: &Self::Matrix,
+        columns: &[Range<usize>],
+        into: &mut Vec<u32>,
+    ) -> Result<(), Self::Error>;
+
     /// Waits for a tensor and reads it, row-major.
     ///
     /// # Errors

@@ -53,6 +53,32 @@ impl<B: Backend> Decoder<B> {
     /// # Errors
     /// If the device or a peer failed.
     pub fn forward(&self, backend: &mut B, batch: &Batch) -> Result<Option<B::Tensor>, B::Error> {
+        let Some(h) = self.hidden(backend, batch)? else { return Ok(None) };
+        let logits = backend.linear(&h, self.head())?;
+        backend.gather_columns(logits, &self.shard.vocab)
+    }
+
+    /// As [`Decoder::forward`], but appends to `into`, on rank 0, the likeliest token of each sampled row,
+    /// the lowest of equally likely ones; 0 where no logit is a number.
+    ///
+    /// # Errors
+    /// If the device or a peer failed.
+    pub fn forward_best(
+        &self,
+        backend: &mut B,
+        batch: &Batch,
+        into: &mut Vec<u32>,
+    ) -> Result<(), B::Error> {
+        let Some(h) = self.hidden(backend, batch)? else { return Ok(()) };
+        backend.best_columns(&h, self.head(), &self.shard.vocab, into)
+    }
+
+    fn head(&self) -> &B::Matrix {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Runs all layers. Gives what the head is multiplied with, for the sampled rows.
+    fn hidden(&self, backend: &mut B, batch: &Batch) -> Result<Option<B::Operand>, B::Error> {
         let epsilon = self.config.norm_epsilon;
         backend.begin(batch)?;
         let embedded = backend.embed(&self.embedding, self.shard.own_vocab().start as u32)?;
@@ -77,8 +103,6 @@ impl<B: Backend> Decoder<B> {
             return Ok(None);
         }
         let x = backend.sampled_rows(x)?;
-        let h = backend.rms_norm(&x, &self.norm, epsilon)?;
-        let logits = backend.linear(&h, self.head.as_ref().unwrap_or(&self.embedding))?;
-        backend.gather_columns(logits, &self.shard.vocab)
+        Ok(Some(backend.rms_norm(&x, &self.norm, epsilon)?))
     }
 }

@@ -218,6 +218,12 @@ impl Kernels {
         each!(self, kernels => kernels.add(sum, x));
     }
 
+    /// The greatest of some numbers; negative infinity if there is none. What is not a number counts
+    /// as none.
+    pub(crate) fn greatest(self, values: &[f32]) -> f32 {
+        each!(self, kernels => kernels.greatest(values))
+    }
+
     /// `gate / (1 + exp(-gate)) * up`, in place of `gate`.
     pub(crate) fn silu_mul(self, gate: &mut [f32], up: &[f32]) {
         assert_eq!(gate.len(), up.len(), "as many gates as ups");

@@ -70,6 +70,10 @@ impl Scalar {
         }
     }
 
+    pub(super) fn greatest(self, values: &[f32]) -> f32 {
+        values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
     pub(super) fn expand(self, plane: &Plane, weights: &mut [[f32; GROUP]; SUB_BLOCK]) {
         let mut values = [0.0; SUB_BLOCK];
         for lane in 0..GROUP {

@@ -2,6 +2,7 @@
 
 mod add;
 mod attention;
+mod best;
 mod bias;
 mod copy;
 mod embed;
@@ -16,6 +17,7 @@ mod tests;
 
 pub(crate) use add::add;
 pub(crate) use attention::{AttentionInput, attention};
+pub(crate) use best::{best, best_of_ranks};
 pub(crate) use bias::add_bias;
 pub(crate) use copy::copy_blocks;
 pub(crate) use embed::embed;

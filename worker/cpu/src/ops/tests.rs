@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod attention;
+mod best;
 mod bias;
 mod copy;
 

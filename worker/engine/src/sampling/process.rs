@@ -145,7 +145,7 @@ enum Bans {
 }
 
 /// Whether no score is added to or multiplied, and no mask holds.
-fn moves_nothing(view: &SequenceView<'_>) -> bool {
+pub(super) fn moves_nothing(view: &SequenceView<'_>) -> bool {
     let sampling = &view.request.sampling;
     view.request.embedding_bias.is_empty()
         && view.mask.is_none()
@@ -155,7 +155,7 @@ fn moves_nothing(view: &SequenceView<'_>) -> bool {
 }
 
 /// Whether no token is ever banned.
-fn bans_nothing(view: &SequenceView<'_>) -> bool {
+pub(super) fn bans_nothing(view: &SequenceView<'_>) -> bool {
     view.request.bad_words.is_empty()
         && view.request.sampling.no_repeat_ngram_size == 0
         && !view.end_is_too_early()

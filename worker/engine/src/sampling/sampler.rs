@@ -3,7 +3,7 @@
 use shardrun_wire::{Request, Sampling};
 
 use super::draw;
-use super::process::Processor;
+use super::process::{Processor, bans_nothing, moves_nothing};
 use super::shortlist::{Shortlist, weight_of};
 use super::weights::{Weights, log_prob};
 use crate::random::uniform;
@@ -50,6 +50,13 @@ pub struct Sampler {
 impl SequenceView<'_> {
     pub(super) fn generated(&self) -> &[u32] {
         self.tokens.get(self.request.prompt.len()..).unwrap_or_default()
+    }
+
+    /// Whether the next token is the one with the greatest logit, the lowest of equal ones, whatever the
+    /// logits are, and nothing but that token is wanted of them; a mask apart.
+    pub(crate) fn takes_best(&self) -> bool {
+        let wanted = self.request.wanted.log_probs;
+        self.request.sampling.greedy() && !wanted && moves_nothing(self) && bans_nothing(self)
     }
 
     /// Whether the end token is banned by `min_tokens`.

@@ -91,6 +91,17 @@ impl Backend for Listener {
         Ok(Some(()))
     }
 
+    fn best_columns(
+        &mut self,
+        (): &(),
+        (): &(),
+        _: &[Range<usize>],
+        into: &mut Vec<u32>,
+    ) -> Result<(), Infallible> {
+        into.push(7);
+        Ok(())
+    }
+
     fn read<'a>(&'a mut self, (): &'a ()) -> Result<&'a [f32], Infallible> {
         Ok(&[])
     }
@@ -141,6 +152,9 @@ fn each_layer_s_attention_has_its_own_window() -> Result<(), Box<dyn std::error:
     let batch = one_token();
     let mut listener = Listener::default();
     assert!(decoder.forward(&mut listener, &batch)?.is_some());
+    let mut best = Vec::new();
+    decoder.forward_best(&mut Listener::default(), &batch, &mut best)?;
+    assert_eq!(best, [7]);
     let four = NonZeroUsize::new(4);
     assert_eq!(listener.windows, [(0, four), (1, None), (2, four), (3, None), (4, four)]);
     Ok(())

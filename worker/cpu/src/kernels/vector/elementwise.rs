@@ -61,6 +61,30 @@ pub(super) fn add<S: Simd>(simd: S, sum: &mut [f32], x: &[f32]) {
     }
 }
 
+/// See `Kernels::greatest`.
+#[inline(always)]
+pub(super) fn greatest<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    /// Maxima that are kept side by side.
+    const CHAINS: usize = 4;
+    let none = simd.splat(f32::NEG_INFINITY);
+    let mut highest = [none; CHAINS];
+    let chunks = values.chunks_exact(CHAINS * S::LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (at, highest) in highest.iter_mut().enumerate() {
+            // SAFETY: a chunk has a register for each chain.
+            let values = unsafe { simd.load(chunk[at * S::LANES..].as_ptr()) };
+            // What is not a number loses in this order.
+            *highest = simd.max(values, *highest);
+        }
+    }
+    let all = highest.into_iter().fold(none, |a, b| simd.max(a, b));
+    let mut lanes = [f32::NEG_INFINITY; GROUP];
+    // SAFETY: a group has at least as many lanes as a register.
+    unsafe { simd.store(lanes.as_mut_ptr(), all) };
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// See `Kernels::rms_norm`. Lane l adds up the squares of elements l, l + LANES, and so on.
 #[inline(always)]
 pub(super) fn rms_norm<S: Simd>(

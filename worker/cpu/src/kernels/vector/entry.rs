@@ -97,6 +97,16 @@ macro_rules! entry_points {
                     unsafe { add(self, sum, x) }
                 }
 
+                /// See `Kernels::greatest`.
+                pub(in crate::kernels) fn greatest(self, values: &[f32]) -> f32 {
+                    #[target_feature(enable = $features)]
+                    fn greatest(simd: $simd, values: &[f32]) -> f32 {
+                        elementwise::greatest(simd, values)
+                    }
+                    // SAFETY: `self` exists, so the CPU has the features.
+                    unsafe { greatest(self, values) }
+                }
+
                 /// See `Kernels::rms_norm`.
                 pub(in crate::kernels) fn rms_norm(
                     self,
