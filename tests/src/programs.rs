@@ -87,7 +87,10 @@ pub fn cpu_has(isa: &str) -> bool {
             is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
         }
+        #[cfg(target_arch = "x86_64")]
+        "avx512bf16" => cpu_has("avx512") && is_x86_feature_detected!("avx512bf16"),
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use shardrun_model::CacheType;
 use shardrun_tests::{Losses, model};
 use shardrun_text::Tokenizer;
 
-const TOKENS: usize = 8704;
+const TOKENS: usize = 16384;
 const WINDOW: usize = 512;
 /// What perplexity may be, as a multiple of float32's.
 const MOST: f64 = 1.005;

@@ -117,6 +117,8 @@ words! {
         Avx2 = "avx2",
         /// 512-bit vectors.
         Avx512 = "avx512",
+        /// 512-bit vectors, and products of bfloat16.
+        Avx512Bf16 = "avx512bf16",
     }
 }
 

@@ -109,7 +109,7 @@ impl Bench {
             std::iter::repeat_with(value).take(ROWS * COLUMNS).flat_map(f32::to_le_bytes).collect();
         let view = MatrixView::new(TensorType::F32, ROWS, COLUMNS, &bytes).expect("sizes agree");
         let table = backend.pack(&[view])?;
-        let label = format!("{:<6} {threads} threads  {dtype:<4}", kernels.isa().name());
+        let label = format!("{:<10} {threads} threads  {dtype:<4}", kernels.isa().name());
         Ok(Self { backend, table, dtype, label })
     }
 

@@ -106,7 +106,7 @@ fn report(isa: Isa, threads: usize, what: &str, rows: usize, times: Times) {
     let Times { best, median } = times;
     let (rate, best_rate) = (rows as f64 / median, rows as f64 / best);
     println!(
-        "{:<6} {threads} threads  {what:<17} {rows:>4} rows  {:>8.2} ms {rate:>7.1} rows/s  \
+        "{:<10} {threads} threads  {what:<17} {rows:>4} rows  {:>8.2} ms {rate:>7.1} rows/s  \
          best {:>8.2} ms {best_rate:>7.1} rows/s",
         isa.name(),
         median * 1e3,

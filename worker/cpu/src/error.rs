@@ -19,7 +19,9 @@ pub enum CpuError {
         best: Isa,
     },
     /// No instruction set has this name.
-    #[error("'{name}' is no instruction set; known are 'scalar', 'avx2' and 'avx512'")]
+    #[error(
+        "'{name}' is no instruction set; known are 'scalar', 'avx2', 'avx512' and 'avx512bf16'"
+    )]
     UnknownIsa {
         /// The name as given.
         name: String,

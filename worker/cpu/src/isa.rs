@@ -14,11 +14,14 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and VNNI.
     Avx512,
+    /// The same with BF16, with which attention multiplies a cache of bfloat16 as it is: so it gives other
+    /// bits than without.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// All of them, the fastest last.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// The fastest that runs on this CPU.
     #[must_use]
@@ -33,6 +36,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
         }
     }
 }
@@ -65,7 +69,10 @@ mod tests {
             assert_eq!(isa.name().parse::<Isa>().unwrap(), isa);
         }
         let error = "avx".parse::<Isa>().unwrap_err().to_string();
-        assert_eq!(error, "'avx' is no instruction set; known are 'scalar', 'avx2' and 'avx512'");
+        assert_eq!(
+            error,
+            "'avx' is no instruction set; known are 'scalar', 'avx2', 'avx512' and 'avx512bf16'"
+        );
     }
 
     #[test]

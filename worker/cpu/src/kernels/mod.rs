@@ -42,6 +42,8 @@ enum Variant {
     Avx2(vector::Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512(vector::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(attention::Avx512Bf16),
 }
 
 /// Calls the same function of whichever kernels these are.
@@ -53,6 +55,11 @@ macro_rules! each {
             Variant::Avx2($variant) => $call,
             #[cfg(target_arch = "x86_64")]
             Variant::Avx512($variant) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Variant::Avx512Bf16(kernels) => {
+                let $variant = kernels.without_bf16();
+                $call
+            }
         }
     };
 }
@@ -80,8 +87,10 @@ impl Kernels {
             Isa::Avx2 => vector::Avx2::new().map(Variant::Avx2),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => vector::Avx512::new().map(Variant::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => attention::Avx512Bf16::new().map(Variant::Avx512Bf16),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => None,
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => None,
         };
         variant.map(Self)
     }
@@ -95,6 +104,8 @@ impl Kernels {
             Variant::Avx2(_) => Isa::Avx2,
             #[cfg(target_arch = "x86_64")]
             Variant::Avx512(_) => Isa::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Variant::Avx512Bf16(_) => Isa::Avx512Bf16,
         }
     }
 

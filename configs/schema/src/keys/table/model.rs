@@ -73,7 +73,10 @@ pub(super) const KEYS: &[Key] = &[
         path: "model.isa",
         kind: Kind::Word(Isa::WORDS),
         fallback: Fallback::Is("auto"),
-        doc: "Kernels of the CPU backend. `auto` takes the widest that the processor has.",
+        doc: "Kernels of the CPU backend. `auto` takes the last of these that the processor has; \
+              `avx512` needs VNNI, too, and `avx512bf16` multiplies a cache in `bf16` as it is. \
+              Ranks of different kernels give different bits: name one where requests may go on \
+              on other nodes and must go on the same.",
     },
     Key {
         path: "model.activations",

@@ -24,6 +24,9 @@ use crate::{
 
 use super::Kernels;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use vector::Avx512Bf16;
+
 /// Kernels of attention that this CPU was found to run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AttentionKernels(Variant);
@@ -102,32 +105,23 @@ pub(crate) fn width(dim: usize) -> usize {
 }
 
 impl AttentionKernels {
-    /// Those for the same instruction set as `kernels`, with what else of it this CPU has.
+    /// Those for the same instruction set as `kernels`.
     pub(crate) fn new(kernels: Kernels) -> Self {
         match kernels.0 {
             super::Variant::Scalar(_) => Self(Variant::Scalar(scalar::Scalar)),
             #[cfg(target_arch = "x86_64")]
             super::Variant::Avx2(avx2) => Self(Variant::Avx2(avx2)),
             #[cfg(target_arch = "x86_64")]
-            super::Variant::Avx512(avx512) => {
-                Self(vector::Avx512Bf16::new().map_or(Variant::Avx512(avx512), Variant::Avx512Bf16))
-            }
+            super::Variant::Avx512(avx512) => Self(Variant::Avx512(avx512)),
+            #[cfg(target_arch = "x86_64")]
+            super::Variant::Avx512Bf16(kernels) => Self(Variant::Avx512Bf16(kernels)),
         }
     }
 
     /// All that run on this CPU.
     #[cfg(test)]
     pub(crate) fn that_run() -> impl Iterator<Item = Self> {
-        let without = Self::without_bf16().into_iter();
-        crate::testing::kernels_that_run().map(Self::new).chain(without)
-    }
-
-    #[cfg(test)]
-    fn without_bf16() -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        return vector::Avx512::new().map(|avx512| Self(Variant::Avx512(avx512)));
-        #[cfg(not(target_arch = "x86_64"))]
-        None
+        crate::testing::kernels_that_run().map(Self::new)
     }
 
     /// Whether queries and weights are rounded to bfloat16 to be multiplied with what is stored so.

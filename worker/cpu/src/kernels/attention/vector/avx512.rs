@@ -7,12 +7,15 @@ use super::{Avx512, product::Product, simd::Simd};
 
 /// Exists only where the CPU has AVX-512 F, BW, VL, VNNI and BF16.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernels::attention) struct Avx512Bf16(());
+pub(in crate::kernels) struct Avx512Bf16(Avx512);
 
 impl Avx512Bf16 {
-    pub(in crate::kernels::attention) fn new() -> Option<Self> {
-        let found = Avx512::new().is_some() && is_x86_feature_detected!("avx512bf16");
-        found.then_some(Self(()))
+    pub(in crate::kernels) fn new() -> Option<Self> {
+        Avx512::new().filter(|_| is_x86_feature_detected!("avx512bf16")).map(Self)
+    }
+
+    pub(in crate::kernels) fn without_bf16(self) -> Avx512 {
+        self.0
     }
 }
 

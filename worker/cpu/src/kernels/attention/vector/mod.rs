@@ -18,4 +18,4 @@ mod avx2;
 mod avx512;
 
 pub(super) use crate::kernels::vector::{Avx2, Avx512};
-pub(super) use avx512::Avx512Bf16;
+pub(in crate::kernels) use avx512::Avx512Bf16;
