@@ -18,8 +18,8 @@ startup  from the start of the program to the first token of an answer.
 limits   what the machine's memory and arithmetic give, once a round.
 quality  what the program PERPLEXITY prints of the model and the files TEXT.
 
-With --isa avx2 or scalar shardrun is held to an instruction set, and llama.cpp, which `install.py
---isa` has built for the same one, is its only peer.
+With --isa avx2 or scalar shardrun is held to an instruction set, and llama.cpp's library, which
+`install.py --isa` has built for the same one, is its only peer: over HTTP and at the start there is none.
 """
 
 import argparse
@@ -70,12 +70,12 @@ class Run:
         self.arguments = arguments
         self.cores = machine.cores(THREADS)
         if len(self.cores) < THREADS:
-            raise Failed(f"the comparison needs {THREADS} cores; this process may use {len(self.cores)}")
+            raise Failed(f"the comparison needs {THREADS} CPUs; this process may use {len(self.cores)}")
         self.model, self.build = model(arguments), peers.Build(arguments.isa)
         self.weights = weights.read(self.model)
         self.found = {part: {} for part in ("engine", "http", "startup")}
         self.left_out = {part: {} for part in self.found}
-        self.limits, self.versions = {}, {}
+        self.limits, self.versions, self.commit = {}, {}, machine.commit()
 
     def ours(self, tp_size):
         settings = [f"model.isa={self.arguments.isa}"] if self.arguments.isa else []
@@ -179,7 +179,7 @@ def http(run, rounds, slow):
         report.SHARDRUN: lambda: run.ours(1),
         report.LLAMA_CPP: lambda: subjects.llama_server(run.build, run.model, run.cores, CLIENTS),
         report.LLAMA_CPP_Q4_0: lambda: subjects.llama_server(run.build, run.q4_0, run.cores, CLIENTS),
-        report.VLLM: lambda: subjects.vllm(run.cores, CLIENTS),
+        report.VLLM: lambda: subjects.vllm(run.arguments.isa, run.cores, CLIENTS),
     }
     if not slow:
         del makers[report.LLAMA_CPP]
@@ -242,13 +242,16 @@ def quality(run):
     """The last table that the program prints: columns two spaces apart, the same number in each row."""
     if not run.arguments.quality:
         return None
+    progress("quality", 1, 1)
     program, *text = run.arguments.quality
     try:
         done = subprocess.run([program, run.model, *text], capture_output=True, text=True)
+        reason = done.stderr.strip()[-300:] if done.returncode != 0 else None
     except OSError as error:
-        raise Failed(f"{program}: {error.strerror}") from None
-    if done.returncode != 0:
-        raise Failed(f"{program}: {done.stderr.strip()[-300:]}")
+        reason = error.strerror
+    if reason:  # the rest was measured all the same
+        print(f"left out: quality: {program}: {reason}", file=sys.stderr, flush=True)
+        return None
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.stdout.splitlines()]
     return [row for row in rows if len(row) == len(rows[-1])]
 
@@ -278,12 +281,13 @@ def measure(arguments):
     startup(run, min(rounds, 3))
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": machine.commit(),
+        "commit": run.commit,
         "minutes": round((time.monotonic() - began) / 60, 1),
         "rounds": rounds,
         "load_before": load_before,
         "machine": machine.description(),
         "cores": sorted(run.cores),
+        "share_a_core": machine.share_a_core(run.cores),
         "isa": arguments.isa,
         "model": {"file": Path(run.model).name} | vars(run.weights),
         "versions": run.versions,
@@ -314,7 +318,8 @@ def main():
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds is at least 1")
     # What was started is stopped then, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         results = measure(arguments)
     except Failed as reason:

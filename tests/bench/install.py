@@ -93,10 +93,12 @@ def source():
     with tempfile.TemporaryDirectory(dir=peers.FOLDER) as folder:
         package = f"llama-cpp-python=={peers.LLAMA_CPP_PYTHON}"
         pip("download", "--no-deps", "--no-binary", "llama-cpp-python", "-d", folder, package)
-        [archive] = os.listdir(folder)
-        with tarfile.open(os.path.join(folder, archive)) as file:
-            file.extractall(folder, filter="data")
-        os.rename(os.path.join(folder, archive.removesuffix(".tar.gz")), peers.SOURCE)
+        name = peers.SOURCE.name
+        # Pythons before 3.11.4 have no filters.
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        with tarfile.open(os.path.join(folder, f"{name}.tar.gz")) as file:
+            file.extractall(folder, **safely)
+        os.rename(os.path.join(folder, name), peers.SOURCE)
 
 
 def main():
@@ -111,7 +113,10 @@ def main():
     except Unavailable as reason:
         print(f"no peers: {reason}", file=sys.stderr)
         return
-    for name, install in [("OpenVINO GenAI", openvino), ("llama.cpp", lambda: llama_cpp(build))]:
+    wanted = [("llama.cpp", lambda: llama_cpp(build))]
+    if not build.isa:  # it can't be held to one
+        wanted.append(("OpenVINO GenAI", openvino))
+    for name, install in wanted:
         try:
             install()
         except (Unavailable, OSError) as reason:

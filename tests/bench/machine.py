@@ -13,13 +13,20 @@ ROOT = Path(__file__).parents[2]
 
 
 def cores(count):
-    """So many cores of those allowed, no two of them threads of one core; fewer if there are fewer."""
+    """So many cores of those allowed: no two of them threads of one core, unless there are too few."""
     chosen, taken = [], set()
-    for core in sorted(os.sched_getaffinity(0)):
-        if core not in taken and len(chosen) < count:
+    allowed = sorted(os.sched_getaffinity(0))
+    for core in allowed:
+        if core not in taken:
             chosen.append(core)
             taken |= siblings(core)
-    return set(chosen)
+    chosen += [core for core in allowed if core not in chosen]
+    return set(chosen[:count])
+
+
+def share_a_core(cores):
+    """Whether some of them are threads of one core."""
+    return any(siblings(core) & cores != {core} for core in cores)
 
 
 def siblings(core):
@@ -53,7 +60,10 @@ def description():
 
 def commit():
     command = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 

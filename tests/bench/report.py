@@ -176,7 +176,8 @@ def facts(results):
     instructions = ", ".join(machine["instructions"]) or "none beyond the base"
     yield (
         f"{results['date']}, commit {results['commit']}: {machine['processor']} with {instructions}; "
-        f"cores {', '.join(map(str, results['cores']))} of {machine['cores']}; "
+        f"cores {', '.join(map(str, results['cores']))} of {machine['cores']}"
+        f"{', threads of one core' if results['share_a_core'] else ''}; "
         f"{machine['memory_gb']} GB of memory; {machine['system']}."
     )
     versions = [f"{title(results, name)} ({version})" for name, version in results["versions"].items()]

@@ -76,8 +76,9 @@ def q4_0(build, model):
             raise Failed(NOT_INSTALLED)
         command = [peers.PYTHON, HERE / "peer_llama_cpp.py", "quantize", model, copy]
         process = Process(command, os.sched_getaffinity(0), llama_cpp_environment(build))
-        if process.popen.wait() != 0:
-            raise Failed(process.last_words())
+        with stopped_on_failure(process):
+            if process.popen.wait() != 0:
+                raise Failed(process.last_words())
     return str(copy)
 
 
@@ -163,7 +164,9 @@ def llama_server(build, model, cores, sequences):
     return server.wait(f"127.0.0.1:{port}")
 
 
-def vllm(cores, sequences):
+def vllm(isa, cores, sequences):
+    if isa:
+        raise Failed(f"it can't be held to {isa}")
     if not peers.VLLM:
         raise Failed("optional: SHARDRUN_BENCH_VLLM names no virtual environment that has it")
     program = Path(peers.VLLM) / "bin" / "vllm"
