@@ -96,7 +96,8 @@ pub(crate) fn lead(
     let model = &rank.model;
     let limits = EngineLimits {
         max_seq_len,
-        kv_cache_tokens: kv_blocks * model.kv_cache.tokens_per_block as u32,
+        // A cache of 2^32 tokens has one more than can be told.
+        kv_cache_tokens: kv_blocks.saturating_mul(model.kv_cache.tokens_per_block as u32),
         max_queue_size: model.max_queue_size as u32,
         vocab_size: vocab,
         max_batch_size: model.max_batch_size as u32,

@@ -1,10 +1,11 @@
 //! Qwen2.5-Coder-0.5B-Instruct against an independent float32 implementation, where its file is at hand.
 
 use anyhow::{Context as _, ensure};
-use shardrun_cpu::Kernels;
+use shardrun_cpu::{Activations, Kernels};
+use shardrun_model::CacheType;
 use shardrun_tests::{golden_qwen, qwen};
 
-use crate::ranks::{Sequence, logits};
+use crate::ranks::{Computing, Sequence, logits};
 
 /// No logit differs by more from the reference's. Measured were 6.9e-5, with the weights dequantised.
 const LOGIT_ERROR: f32 = 2e-4;
@@ -24,7 +25,12 @@ fn logits_and_greedy_tokens_are_the_reference_s() -> anyhow::Result<()> {
         .zip(&texts)
         .map(|(prompt, text)| Sequence { tokens: text, from: prompt.ids.len() - 1 })
         .collect();
-    let rows = logits(&model, Kernels::detect(), 1, &sequences)?;
+    let computing = Computing {
+        kernels: Kernels::detect(),
+        activations: Activations::Float32,
+        cache: CacheType::F32,
+    };
+    let rows = logits(&model, computing, 1, &sequences)?;
     let mut rows = rows.into_iter();
     let mut largest = 0.0_f32;
     for prompt in &golden.prompts {

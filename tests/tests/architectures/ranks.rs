@@ -20,13 +20,21 @@ pub(crate) struct Sequence<'a> {
     pub(crate) from: usize,
 }
 
+/// What ranks compute with.
+#[derive(Clone, Copy)]
+pub(crate) struct Computing {
+    pub(crate) kernels: Kernels,
+    pub(crate) activations: Activations,
+    pub(crate) cache: CacheType,
+}
+
 /// The logits that `tp_size` ranks give, a row for each wanted position of each sequence.
 ///
 /// # Errors
 /// If the model can't be loaded or run.
 pub(crate) fn logits(
     model: &Path,
-    kernels: Kernels,
+    computing: Computing,
     tp_size: usize,
     sequences: &[Sequence<'_>],
 ) -> anyhow::Result<Vec<Vec<f32>>> {
@@ -34,7 +42,7 @@ pub(crate) fn logits(
     std::thread::scope(|scope| {
         let ranks: Vec<_> = groups
             .into_iter()
-            .map(|group| scope.spawn(move || rank(model, kernels, group, sequences)))
+            .map(|group| scope.spawn(move || rank(model, computing, group, sequences)))
             .collect();
         let mut answers = ranks.into_iter().map(|rank| rank.join().expect("a rank does not panic"));
         let first = answers.next().context("there is a rank")?;
@@ -45,7 +53,7 @@ pub(crate) fn logits(
 
 fn rank(
     model: &Path,
-    kernels: Kernels,
+    computing: Computing,
     group: Together,
     sequences: &[Sequence<'_>],
 ) -> anyhow::Result<Vec<Vec<f32>>> {
@@ -54,7 +62,7 @@ fn rank(
     let vocab = config.vocab;
     let shard = Shard::new(&config, group.rank(), group.size())?;
     let batch = lay_out(sequences);
-    let activations = Activations::Float32;
+    let Computing { kernels, activations, cache } = computing;
     let options = CpuOptions { threads: 1, kernels, activations, cores: None, spin: false };
     let mut backend = CpuBackend::new(options, Box::new(group))?;
     backend.allocate_cache(CacheShape {
@@ -63,7 +71,7 @@ fn rank(
         head_dim: config.head_dim,
         blocks: batch.blocks.len(),
         tokens_per_block: TOKENS_PER_BLOCK,
-        dtype: CacheType::F32,
+        dtype: cache,
     })?;
     let decoder = Decoder::load(&mut backend, &file, config, shard, |_| {})?;
     let Some(logits) = decoder.forward(&mut backend, &batch)? else { return Ok(Vec::new()) };

@@ -112,10 +112,12 @@ pub(crate) const LLMAPI: &[Known] = &[
         "enable_chunked_prefill",
         so_if(
             TRUE,
-            "prompts are prefilled in parts that fit model.max_num_tokens",
+            "prompts are prefilled in parts that fit model.max_num_tokens, \
+             and model.prefill_budget beside generation",
             without(
-                "prompts longer than model.max_num_tokens are prefilled in parts here",
-                "a larger model.max_num_tokens",
+                "prompts are prefilled in parts here, by model.max_num_tokens, and beside \
+                 generation by model.prefill_budget",
+                "larger values of both",
             ),
         ),
     ),

@@ -59,7 +59,7 @@ impl<'a> Best<'a> {
 /// output 0, without `first`, if none is a number above that.
 ///
 /// # Panics
-/// As [`super::linear`].
+/// As [`super::linear()`].
 pub(crate) fn best(
     machine: &mut Machine,
     x: &Operand,

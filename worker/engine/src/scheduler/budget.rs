@@ -9,7 +9,7 @@ use super::pace::Load;
 pub enum ChunkingPolicy {
     /// Those that started first.
     FirstComeFirstServed,
-    /// All, a block at a time in turn.
+    /// All, as many each.
     EqualProgress,
 }
 
@@ -51,17 +51,12 @@ impl Scheduler {
         }
         let generating = self.config.max_num_tokens - left;
         let running = self.running.iter().filter(|group| !group.paused);
-        let running = running.map(|group| group.live().count()).sum();
+        let running = running.map(|group| group.live().count()).sum::<usize>() + self.following;
         let left = left.min(self.pace.most_prompt_tokens(generating, running));
-        let chunks = Chunks {
-            running: &self.running,
-            shares: &mut self.shares[generating..],
-            block: self.config.kv_cache.tokens_per_block,
-            left,
-        };
+        let chunks = &mut self.shares[generating..];
         match self.config.chunking {
-            ChunkingPolicy::FirstComeFirstServed => chunks.first_come_first_served(),
-            ChunkingPolicy::EqualProgress => chunks.equal_progress(),
+            ChunkingPolicy::FirstComeFirstServed => first_come_first_served(chunks, left),
+            ChunkingPolicy::EqualProgress => equal_progress(chunks, left, self.plan.step),
         }
         let prompt = self.shares[generating..].iter().map(|share| share.tokens).sum();
         self.shares.retain(|share| share.tokens > 0);
@@ -88,51 +83,29 @@ fn next_of(group: &Group, mut each: impl FnMut(usize, Next)) {
     }
 }
 
-/// The sequences that compute what they had before, each with all that it wants.
-struct Chunks<'a> {
-    running: &'a [Group],
-    shares: &'a mut [Share],
-    block: usize,
-    left: usize,
+/// Cuts what each wants to what those before it leave.
+fn first_come_first_served(chunks: &mut [Share], mut left: usize) {
+    for chunk in chunks {
+        chunk.tokens = chunk.tokens.min(left);
+        left -= chunk.tokens;
+    }
 }
 
-impl Chunks<'_> {
-    fn first_come_first_served(mut self) {
-        for at in 0..self.shares.len() {
-            let wanted = self.shares[at].tokens;
-            let mut tokens = wanted.min(self.left);
-            if tokens < wanted {
-                // Chunks end with a block, so that it can be shared early.
-                let start = self.start(at);
-                let end = (start + tokens) / self.block * self.block;
-                tokens = if end > start { end - start } else { tokens };
-            }
-            self.shares[at].tokens = tokens;
-            self.left -= tokens;
-        }
-    }
-
-    fn equal_progress(mut self) {
-        let wanted: Vec<usize> =
-            self.shares.iter_mut().map(|share| std::mem::take(&mut share.tokens)).collect();
-        loop {
-            let before = self.left;
-            for at in 0..self.shares.len() {
-                let has = self.shares[at].tokens;
-                let to_block_end = self.block - (self.start(at) + has) % self.block;
-                let more = to_block_end.min(wanted[at] - has).min(self.left);
-                self.shares[at].tokens += more;
-                self.left -= more;
-            }
-            if self.left == before {
-                return;
-            }
-        }
-    }
-
-    /// Position of a sequence's first token.
-    fn start(&self, at: usize) -> usize {
-        let Share { group, sequence, .. } = self.shares[at];
-        self.running[group].sequences[sequence].computed
+/// Gives each as much of `left` as the others, or all that it wants. What can't be divided goes to others
+/// in the next iteration.
+fn equal_progress(chunks: &mut [Share], mut left: usize, iteration: u64) {
+    let wanted = |(at, chunk): (usize, &mut Share)| (at, std::mem::take(&mut chunk.tokens));
+    let mut wanting: Vec<(usize, usize)> = chunks.iter_mut().enumerate().map(wanted).collect();
+    let first = iteration % wanting.len().max(1) as u64;
+    wanting.rotate_left(first as usize);
+    while left > 0 && !wanting.is_empty() {
+        let each = (left / wanting.len()).max(1);
+        wanting.retain(|&(at, wanted)| {
+            let tokens = &mut chunks[at].tokens;
+            let more = each.min(wanted - *tokens).min(left);
+            *tokens += more;
+            left -= more;
+            *tokens < wanted
+        });
     }
 }

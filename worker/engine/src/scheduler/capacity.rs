@@ -39,6 +39,7 @@ enum Fit {
 impl Scheduler {
     /// Pauses and starts requests, so that all that then runs has room for its next step.
     pub(super) fn choose(&mut self, events: &mut Vec<Event>) {
+        self.following = 0;
         let room = match self.config.capacity {
             CapacityPolicy::GuaranteedNoEvict => 0,
             CapacityPolicy::StaticBatch if !self.running.is_empty() => return,
@@ -62,14 +63,17 @@ impl Scheduler {
         let mut after = None;
         while let Some((place, waiting)) = self.queue.after(after) {
             let request = &waiting.request;
-            let fit = match request.search.width() as usize - ended(request) > self.free_slots.len()
-            {
+            let sequences = request.search.width() as usize - ended(request);
+            let fit = match sequences > self.free_slots.len() {
                 true => Fit::No,
                 false => self.cache.fit(request, self.config.capacity, &mut room),
             };
             match fit {
-                Fit::Later => after = Some(place),
-                Fit::No => return,
+                Fit::Later => {
+                    after = Some(place);
+                    self.following += sequences;
+                }
+                Fit::No => break,
                 Fit::Now => {
                     let waiting = self.queue.take_at(place).expect("looked at above");
                     events.push(Event::Started { id: waiting.request.id });
@@ -77,6 +81,7 @@ impl Scheduler {
                 }
             }
         }
+        self.following = self.following.min(self.free_slots.len());
     }
 
     /// Starts a request whose prefix was found.

@@ -194,6 +194,8 @@ pub struct Scheduler {
     /// In the order in which they started.
     running: Vec<Group>,
     free_slots: Vec<Slot>,
+    /// Sequences of requests that start as soon as others have computed what they begin with.
+    following: usize,
     plan: IterationPlan,
     planned: Vec<Planned>,
     draws: Vec<Draw>,
@@ -222,6 +224,7 @@ impl Scheduler {
             pace: Pace::new(config.prefill),
             running: Vec::with_capacity(slots),
             free_slots: (0..slots as u32).rev().map(Slot::new).collect(),
+            following: 0,
             plan: IterationPlan::default(),
             planned: Vec::with_capacity(slots),
             draws: Vec::with_capacity(slots),

@@ -2,14 +2,17 @@
 //!
 //! An iteration with `d` sequences that generate and `p` prompt tokens is taken to last
 //! `generating(d) + p * per_token`: a line that iterations without prompts give, and an average of what the
-//! others took beyond it. Both forget, since the time of a token grows with what attention reads.
+//! others took beyond it. Both forget, since the time of a token grows with what attention reads. Where a
+//! prompt always waits, every iteration would have some and the line would stay as it was, right or wrong:
+//! one time doesn't say which of the two has changed. So now and then an iteration goes without.
 
 use std::time::Duration;
 
 /// Most prompt tokens of an iteration in which sequences generate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefillBudget {
-    /// As many as make it twice as long as it will be once all that runs generates.
+    /// As many as make it twice as long as it will be once all that runs generates, and 16 at
+    /// least; but none in one iteration of 17, which shows what generating takes.
     Auto,
     /// So many; at least one.
     Tokens(usize),
@@ -20,11 +23,16 @@ pub enum PrefillBudget {
 const STRETCH: f64 = 2.0;
 /// Prompts always get on, if only by so many tokens.
 const LEAST_TOKENS: usize = 16;
+/// After so many iterations with prompts and others that generate, one goes without prompts.
+const ALONE_AFTER: usize = 16;
 /// An iteration that took longer than so many times what was expected counts as that: it may have
 /// been the system's doing.
 const OUTLIER: f64 = 3.0;
 /// What an earlier iteration counts when the next one has come.
 const KEEP: f64 = 0.96;
+/// Numbers of sequences must vary by more than this before their times tell the slope rather than what a
+/// prompt's token takes does: few are kept where most iterations have prompts.
+const VARIANCE: f64 = 4.0;
 
 /// What is known of the time of iterations.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +42,8 @@ pub(super) struct Pace {
     prompt_tokens: f64,
     /// What they took.
     prompt_seconds: f64,
+    /// Iterations with both since one without prompts.
+    mixed: usize,
     /// What the last plan has.
     planned: Load,
 }
@@ -54,6 +64,7 @@ impl Pace {
             generating: Line::default(),
             prompt_tokens: 0.0,
             prompt_seconds: 0.0,
+            mixed: 0,
             planned: Load::default(),
         }
     }
@@ -72,6 +83,7 @@ impl Pace {
             seconds = seconds.min(OUTLIER * expected);
         }
         if prompt == 0 {
+            self.mixed = 0;
             return self.generating.add(generating as f64, seconds);
         }
         // Before anything was generated alone, a token is a token.
@@ -82,6 +94,10 @@ impl Pace {
         };
         self.prompt_tokens = KEEP * self.prompt_tokens + tokens as f64;
         self.prompt_seconds = KEEP * self.prompt_seconds + (seconds - beside).max(0.0);
+        if generating > 0 {
+            self.mixed += 1;
+            self.generating.age();
+        }
     }
 
     /// Most prompt tokens beside so many sequences that generate, of so many that run.
@@ -89,6 +105,7 @@ impl Pace {
         match self.budget {
             _ if generating == 0 => usize::MAX,
             PrefillBudget::Tokens(tokens) => tokens,
+            PrefillBudget::Auto if self.mixed >= ALONE_AFTER => 0,
             PrefillBudget::Auto => {
                 let left = STRETCH * self.generating(running) - self.generating(generating);
                 // Nothing known, or nothing measurable: a cast of what is no number gives 0.
@@ -128,12 +145,20 @@ impl Line {
     }
 
     fn add(&mut self, sequences: f64, seconds: f64) {
-        let add = |sum: &mut f64, value: f64| *sum = KEEP * *sum + value;
-        add(&mut self.weight, 1.0);
-        add(&mut self.sequences, sequences);
-        add(&mut self.seconds, seconds);
-        add(&mut self.sequences_squared, sequences * sequences);
-        add(&mut self.sequences_seconds, sequences * seconds);
+        self.age();
+        self.weight += 1.0;
+        self.sequences += sequences;
+        self.seconds += seconds;
+        self.sequences_squared += sequences * sequences;
+        self.sequences_seconds += sequences * seconds;
+    }
+
+    /// Makes what is known count less beside what comes.
+    fn age(&mut self) {
+        let Self { weight, sequences, seconds, sequences_squared, sequences_seconds } = self;
+        for sum in [weight, sequences, seconds, sequences_squared, sequences_seconds] {
+            *sum *= KEEP;
+        }
     }
 
     /// The seconds of so many sequences. Numbers of sequences that hardly differed say nothing of the
@@ -146,7 +171,7 @@ impl Line {
         let (mean_sequences, mean_seconds) = (mean(self.sequences), mean(self.seconds));
         let variance = mean(self.sequences_squared) - mean_sequences * mean_sequences;
         let covariance = mean(self.sequences_seconds) - mean_sequences * mean_seconds;
-        let slope = (covariance + usual_slope) / (variance.max(0.0) + 1.0);
+        let slope = (covariance + VARIANCE * usual_slope) / (variance.max(0.0) + VARIANCE);
         // More sequences don't take less time, nor does none take less than none.
         let slope = slope.max(0.0).min(mean_seconds / mean_sequences);
         mean_seconds + slope * (sequences - mean_sequences)
@@ -250,6 +275,59 @@ mod tests {
         let time = later.time(Load { prompt, generating: 8 });
         let all = later.time(Load { prompt: 0, generating: 16 });
         assert!(prompt == LEAST_TOKENS || time < 2.4 * all, "{prompt} tokens");
+    }
+
+    /// Iterations on a machine, with a prompt always there; gives the milliseconds of the last one that
+    /// had some of it.
+    fn serve(machine: Machine, pace: &mut Pace, iterations: u64, generating: usize) -> f64 {
+        let mut last = 0.0;
+        for iteration in 0..iterations {
+            let prompt = pace.most_prompt_tokens(generating, 32).min(512 - generating);
+            let load = Load { prompt, generating };
+            // A tenth more or less.
+            let mixed = iteration.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            let noise = 0.9 + (mixed % 201) as f64 / 1e3;
+            pace.plan(load);
+            pace.took(Duration::from_secs_f64(machine.time(load) * noise / 1e3));
+            if prompt > 0 {
+                last = machine.time(load);
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn what_generating_takes_is_learned_anew_where_a_prompt_is_always_there() {
+        let short = Machine { fixed: 3.0, sequence: 0.6, prompt: 0.42 };
+        let long = Machine { sequence: 3.65, ..short };
+        for (before, after) in [(long, short), (short, long)] {
+            let twice = 2.0 * after.time(Load { prompt: 0, generating: 32 });
+            let mut pace = Pace::new(PrefillBudget::Auto);
+            before.teach(&mut pace, 512, 0);
+            (0..40).for_each(|_| before.teach(&mut pace, 0, 32));
+            serve(before, &mut pace, 100, 30);
+            let time = serve(after, &mut pace, 120, 30);
+            assert!((0.75..=1.25).contains(&(time / twice)), "{time} ms, twice is {twice} ms");
+            for _ in 0..30 {
+                let time = serve(after, &mut pace, 100, 30);
+                assert!((0.8..=1.2).contains(&(time / twice)), "drifts: {time} of {twice} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn one_iteration_of_seventeen_goes_without_prompts_and_only_beside_those_who_generate() {
+        let mut pace = taught(&[(512, 0), (0, 8)]);
+        for _ in 0..3 {
+            for _ in 0..16 {
+                let prompt = pace.most_prompt_tokens(8, 16);
+                assert!(prompt > 0);
+                SMALL.teach(&mut pace, prompt, 8);
+            }
+            assert_eq!(pace.most_prompt_tokens(8, 16), 0);
+            assert_eq!(pace.most_prompt_tokens(0, 16), usize::MAX);
+            SMALL.teach(&mut pace, 0, 8);
+        }
     }
 
     #[test]

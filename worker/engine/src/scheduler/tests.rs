@@ -9,6 +9,7 @@ use shardrun_wire::{Resumed, RetainedRange, RetentionPriority, Search, Wanted};
 
 use super::*;
 use crate::plan::Rows;
+use crate::sampling::Sampled;
 use model::{Engine, config, ids, request};
 
 #[test]
@@ -22,28 +23,77 @@ fn generating_sequences_come_before_prompts_and_prompts_go_in_chunks() {
         let plan = engine.step().unwrap();
         chunks.push(plan.sequences.iter().map(|s| (s.position, s.tokens)).collect::<Vec<_>>());
     }
-    // 19 tokens are left beside the first one's; chunks end with a block of 8.
-    assert_eq!(chunks[0], [(4, 1), (0, 16)]);
-    assert_eq!(chunks[1], [(5, 1), (16, 16)]);
-    assert_eq!(chunks[2], [(6, 1), (32, 18)]);
+    // 19 tokens are left beside the first one's.
+    assert_eq!(chunks[0], [(4, 1), (0, 19)]);
+    assert_eq!(chunks[1], [(5, 1), (19, 19)]);
+    assert_eq!(chunks[2], [(6, 1), (38, 12)]);
     assert_eq!(chunks[3], [(7, 1), (50, 1)]);
     assert_eq!(engine.tokens(1).len(), 10);
     assert_eq!(engine.tokens(2).len(), 2);
 }
 
+/// How far each of four prompts has come after 20 iterations of so many tokens.
+fn four_prompts(chunking: ChunkingPolicy, budget: usize) -> Vec<u64> {
+    let config = SchedulerConfig { max_num_tokens: budget, chunking, ..config().with_blocks(512) };
+    let mut engine = Engine::new(config.with_reuse(false));
+    for id in 0..4 {
+        engine.add(request(id, 960, 1));
+    }
+    for _ in 0..20 {
+        assert_eq!(engine.step().unwrap().tokens.len(), budget, "no token is left out");
+    }
+    let mut stats = engine.scheduler.request_stats();
+    stats.sort_by_key(|stats| stats.id);
+    stats.iter().map(|stats| stats.context_prefill_position).collect()
+}
+
 #[test]
-fn equal_progress_gives_each_prompt_a_block_in_turn() {
+fn equal_progress_gives_each_prompt_as_much_as_the_others_however_little_that_is() {
+    use ChunkingPolicy::{EqualProgress, FirstComeFirstServed};
+    // Blocks have 8.
+    for (budget, each) in [(3, 15), (7, 35), (16, 80), (30, 150)] {
+        assert_eq!(four_prompts(EqualProgress, budget), [each; 4], "{budget} tokens");
+    }
+    assert_eq!(four_prompts(FirstComeFirstServed, 30), [600, 0, 0, 0]);
+}
+
+#[test]
+fn equal_progress_gives_what_one_prompt_leaves_to_the_others() {
     let chunking = ChunkingPolicy::EqualProgress;
     let mut engine = Engine::new(SchedulerConfig { max_num_tokens: 40, chunking, ..config() });
-    for id in [1, 2, 3] {
-        engine.add(request(id, 30, 1));
+    for (id, prompt) in [(1, 30), (2, 6), (3, 30)] {
+        engine.add(request(id, prompt, 1));
     }
-    let plan = engine.step().unwrap();
-    let tokens: Vec<u32> = plan.sequences.iter().map(|sequence| sequence.tokens).collect();
-    assert_eq!(tokens, [16, 16, 8]);
-    let plan = engine.step().unwrap();
-    let tokens: Vec<u32> = plan.sequences.iter().map(|sequence| sequence.tokens).collect();
-    assert_eq!(tokens, [14, 14, 12]);
+    let tokens = |plan: &IterationPlan| -> Vec<u32> {
+        plan.sequences.iter().map(|sequence| sequence.tokens).collect()
+    };
+    assert_eq!(tokens(&engine.step().unwrap()), [17, 6, 17]);
+    assert_eq!(tokens(&engine.step().unwrap()), [13, 13]);
+}
+
+#[test]
+fn a_lone_prompt_takes_all_that_a_budget_gives() {
+    for budget in [8, 24, 31, 63] {
+        let prefill = PrefillBudget::Tokens(budget);
+        let mut large = config().with_blocks(256);
+        large.kv_cache.tokens_per_block = 32;
+        let mut engine = Scheduler::new(SchedulerConfig { prefill, max_num_tokens: 512, ..large });
+        let mut events = Vec::new();
+        let mut step = |engine: &mut Scheduler, token: Option<u32>| {
+            let plan = engine.schedule(Duration::ZERO, &mut events).unwrap();
+            let chunk = plan.sequences.last().unwrap().tokens as usize;
+            let mut drawn = Drawn::default();
+            drawn.samples.extend(token.map(|token| Some(Sampled { token, log_prob: 0.0 })));
+            engine.complete(&drawn, &mut events);
+            chunk
+        };
+        engine.add(request(1, 9, 40), Duration::ZERO);
+        step(&mut engine, Some(7));
+        engine.add(request(2, 600, 1), Duration::ZERO);
+        for _ in 0..9 {
+            assert_eq!(step(&mut engine, Some(7)), budget);
+        }
+    }
 }
 
 #[test]

@@ -128,7 +128,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Integer { min: 1, max: 1 << 20 },
         fallback: Fallback::Is("512"),
         doc: "Most tokens in one iteration; at least `model.max_batch_size`. Longer prompts are \
-              prefilled over several iterations.",
+              prefilled over several iterations, and shorter ones, too, beside sequences that \
+              generate (`model.prefill_budget`).",
     },
     Key {
         path: "model.prefill_budget",
@@ -136,8 +137,10 @@ pub(super) const KEYS: &[Key] = &[
         fallback: Fallback::Is("auto"),
         doc: "Most prompt tokens of an iteration in which other sequences generate, so that those \
               don't wait long for their next token. `auto` measures iterations, and lets prompts \
-              make one twice as long as it will be once all that runs generates. An iteration in \
-              which none does takes up to `model.max_num_tokens`, which bounds this, too.",
+              make one twice as long as it will be once all that runs generates; at least 16 \
+              tokens go, but one iteration of 17 has none, to measure it without. An iteration \
+              in which nothing generates takes up to `model.max_num_tokens`, which bounds this, \
+              too.",
     },
     Key {
         path: "model.max_queue_size",

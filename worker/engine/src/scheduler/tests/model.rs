@@ -12,6 +12,7 @@ use crate::plan::{IterationPlan, Rows};
 use crate::sampling::{Candidate, Sampled};
 use crate::scheduler::{
     CapacityPolicy, ChunkingPolicy, Draw, Drawn, Event, PrefillBudget, Scheduler, SchedulerConfig,
+    SchedulerStats,
 };
 
 const BLOCK: usize = 8;
@@ -74,8 +75,8 @@ pub(super) struct Engine {
     pub(super) scheduler: Scheduler,
     config: SchedulerConfig,
     pub(super) now: Duration,
-    /// How long an iteration takes.
-    pub(super) time: fn(&IterationPlan) -> Duration,
+    /// How long an iteration takes, by its number and what its plan has.
+    pub(super) time: fn(u64, SchedulerStats) -> Duration,
     tables: Vec<(u32, Vec<u32>)>,
     /// The token at each place of each block.
     memory: Vec<[Option<u32>; BLOCK]>,
@@ -92,7 +93,7 @@ impl Engine {
             scheduler: Scheduler::new(config),
             config,
             now: Duration::ZERO,
-            time: |_| Duration::ZERO,
+            time: |_, _| Duration::ZERO,
             tables: vec![(0, Vec::new()); config.max_batch_size],
             memory: vec![[None; BLOCK]; config.kv_cache.blocks as usize],
             drew: Vec::new(),
@@ -135,7 +136,7 @@ impl Engine {
         let drawn = self.draw(&rows);
         let mut events = Vec::new();
         self.scheduler.complete(&drawn, &mut events);
-        let time = (self.time)(&plan);
+        let time = (self.time)(plan.step, self.scheduler.stats());
         self.now += time;
         self.scheduler.took(time);
         self.note(events);

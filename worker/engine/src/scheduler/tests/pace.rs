@@ -6,27 +6,27 @@ use super::*;
 
 const CLIENTS: usize = 32;
 
-/// Two cores with a small model: 3 ms and what the rows take, a fifth more or less.
-fn two_cores(plan: &IterationPlan) -> Duration {
-    let mut generating = 0;
-    let mut prompt = 0;
-    for sequence in &plan.sequences {
-        match sequence.tokens {
-            1 => generating += 1,
-            tokens => prompt += tokens,
-        }
-    }
-    let usual = 3000 + 375 * generating + 500 * prompt;
-    let mixed = plan.step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    Duration::from_micros(u64::from(usual) * (800 + mixed % 401) / 1000)
+/// A time, a fifth more or less.
+fn about(step: u64, microseconds: usize) -> Duration {
+    let mixed = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    Duration::from_micros(microseconds as u64 * (800 + mixed % 401) / 1000)
+}
+
+/// Two cores with a small model: 3 ms and what the rows take.
+fn two_cores(step: u64, planned: SchedulerStats) -> Duration {
+    about(step, 3000 + 375 * planned.generation_tokens + 500 * planned.context_tokens)
 }
 
 fn engine(prefill: PrefillBudget) -> Engine {
+    engine_with(prefill, false)
+}
+
+fn engine_with(prefill: PrefillBudget, reuse: bool) -> Engine {
     let config = SchedulerConfig {
         max_batch_size: CLIENTS,
         max_num_tokens: 512,
         prefill,
-        ..config().with_blocks(4096).with_reuse(false)
+        ..config().with_blocks(4096).with_reuse(reuse)
     };
     let mut engine = Engine::new(config);
     engine.time = two_cores;
@@ -127,4 +127,37 @@ fn a_budget_of_tokens_holds_beside_those_who_generate_only() {
     engine.add(request(2, 60, 2));
     let chunks: Vec<usize> = (0..3).map(|_| engine.step().unwrap().tokens.len() - 1).collect();
     assert_eq!(chunks, [24, 24, 12]);
+}
+
+#[test]
+fn the_last_token_of_a_prompt_is_a_prompts() {
+    let mut engine = engine(PrefillBudget::Tokens(24));
+    engine.add(request(1, 16, 50));
+    engine.step();
+    engine.add(request(2, 25, 2));
+    let mut planned = || {
+        engine.step();
+        let stats = engine.scheduler.stats();
+        (stats.generation_tokens, stats.context_tokens)
+    };
+    assert_eq!([planned(), planned(), planned()], [(1, 24), (1, 1), (2, 0)]);
+}
+
+#[test]
+fn those_who_wait_for_a_prefix_are_counted_with_those_who_run() {
+    let chunk = |followers: u64| {
+        let mut engine = engine_with(PrefillBudget::Auto, true);
+        engine.add(request(0, 16, 400));
+        for _ in 0..20 {
+            engine.step();
+        }
+        for id in 1..=1 + followers {
+            engine.add(Request { prompt: (0..400).collect(), ..request(id, 0, 20) });
+        }
+        let chunk = engine.step().unwrap().tokens.len() - 1;
+        assert_eq!(engine.scheduler.stats().waiting, followers as usize);
+        chunk
+    };
+    let (lone, followed) = (chunk(0), chunk(24));
+    assert!(followed > lone + 24, "{lone} tokens, {followed} if others wait for them");
 }
