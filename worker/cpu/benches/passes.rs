@@ -5,9 +5,10 @@
 //! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
 //! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
 //! one new token of so many sequences after a context each, and a prompt as long as the context with one
-//! row sampled, for each type of cache. Rates are of the median; the best time is what an idle machine would show.
+//! row sampled, for each type of cache. Rates are of the median; the best time is what an idle
+//! machine would show. Below stands what a pass spent on each operation, of all layers, in the mean.
 
-use std::{env, time::Instant};
+use std::{cell::RefCell, env, time::Instant};
 
 use shardrun_comm::Solo;
 use shardrun_cpu::{
@@ -27,6 +28,48 @@ const CONTEXTS: [usize; 2] = [128, 1024];
 const SEQUENCES: [usize; 3] = [1, 8, 32];
 const TOKENS_PER_BLOCK: usize = 16;
 
+/// What a pass spends its time on, in all layers.
+#[derive(Clone, Copy)]
+enum Operation {
+    Norm,
+    Qkv,
+    Attention,
+    Output,
+    Add,
+    GateUp,
+    Down,
+    Head,
+}
+
+impl Operation {
+    const ALL: [Self; 8] = [
+        Self::Norm,
+        Self::Qkv,
+        Self::Attention,
+        Self::Output,
+        Self::Add,
+        Self::GateUp,
+        Self::Down,
+        Self::Head,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Norm => "norm",
+            Self::Qkv => "qkv",
+            Self::Attention => "attention",
+            Self::Output => "output",
+            Self::Add => "add",
+            Self::GateUp => "gate-up",
+            Self::Down => "down",
+            Self::Head => "head",
+        }
+    }
+}
+
+/// Seconds by operation.
+type Spent = [f64; Operation::ALL.len()];
+
 struct Layer {
     qkv: Matrix,
     o: Matrix,
@@ -40,6 +83,8 @@ struct Model {
     gain: Vector,
     heads: HeadShard,
     rope: Rope,
+    /// Since it was last looked at.
+    spent: RefCell<Spent>,
 }
 
 fn main() -> Result<(), CpuError> {
@@ -69,7 +114,7 @@ fn products(isa: Isa, threads: usize) -> Result<(), CpuError> {
     let model = Model::new(&mut backend)?;
     for rows in [1, 2, 4, 8, 16, 32, 64, 512] {
         let batch = one_span(rows, 0, rows <= 64);
-        let times = time(rows, || model.products(&mut backend, &batch))?;
+        let times = time(rows, &model, || model.products(&mut backend, &batch))?;
         report(isa, threads, "products", rows, times);
     }
     Ok(())
@@ -83,11 +128,11 @@ fn passes(isa: Isa, threads: usize) -> Result<(), CpuError> {
         backend.allocate_cache(cache(dtype))?;
         for context in CONTEXTS {
             let batch = one_span(context, 0, false);
-            let times = time(context, || model.pass(&mut backend, &batch))?;
+            let times = time(context, &model, || model.pass(&mut backend, &batch))?;
             report(isa, threads, &format!("prefill {dtype}"), context, times);
             for sequences in SEQUENCES {
                 let batch = decoding(sequences, context);
-                let times = time(sequences, || model.pass(&mut backend, &batch))?;
+                let times = time(sequences, &model, || model.pass(&mut backend, &batch))?;
                 report(isa, threads, &format!("decode {dtype} {context}"), sequences, times);
             }
         }
@@ -103,7 +148,7 @@ fn backend(isa: Isa, threads: usize) -> Result<CpuBackend, CpuError> {
 }
 
 fn report(isa: Isa, threads: usize, what: &str, rows: usize, times: Times) {
-    let Times { best, median } = times;
+    let Times { best, median, spent } = times;
     let (rate, best_rate) = (rows as f64 / median, rows as f64 / best);
     println!(
         "{:<10} {threads} threads  {what:<17} {rows:>4} rows  {:>8.2} ms {rate:>7.1} rows/s  \
@@ -112,6 +157,10 @@ fn report(isa: Isa, threads: usize, what: &str, rows: usize, times: Times) {
         median * 1e3,
         best * 1e3,
     );
+    let of = |operation: Operation| {
+        format!("{} {:.2} ms", operation.name(), spent[operation as usize] * 1e3)
+    };
+    println!("    {}", Operation::ALL.map(of).join(", "));
 }
 
 fn cache(dtype: CacheType) -> CacheShape {
@@ -129,11 +178,18 @@ fn cache(dtype: CacheType) -> CacheShape {
 struct Times {
     best: f64,
     median: f64,
+    /// In the mean.
+    spent: Spent,
 }
 
 /// Times `run` again and again for a few seconds.
-fn time(rows: usize, mut run: impl FnMut() -> Result<(), CpuError>) -> Result<Times, CpuError> {
+fn time(
+    rows: usize,
+    model: &Model,
+    mut run: impl FnMut() -> Result<(), CpuError>,
+) -> Result<Times, CpuError> {
     run()?;
+    model.spent.take();
     let mut times = Vec::new();
     for _ in 0..(300 / rows).clamp(3, 150) {
         let start = Instant::now();
@@ -141,7 +197,8 @@ fn time(rows: usize, mut run: impl FnMut() -> Result<(), CpuError>) -> Result<Ti
         times.push(start.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    Ok(Times { best: times[0], median: times[times.len() / 2] })
+    let spent = model.spent.take().map(|seconds| seconds / times.len() as f64);
+    Ok(Times { best: times[0], median: times[times.len() / 2], spent })
 }
 
 fn one_span(rows: usize, position: usize, sample_all: bool) -> Batch {
@@ -199,6 +256,7 @@ impl Model {
             gain,
             heads,
             rope: Rope { theta: 1e5, dims: HEAD_DIM, pairs: RopePairs::Neighbours },
+            spent: RefCell::default(),
         })
     }
 
@@ -219,24 +277,36 @@ impl Model {
         batch: &Batch,
         mix: impl Fn(&mut CpuBackend, usize, Tensor, Operand) -> Result<Operand, CpuError>,
     ) -> Result<(), CpuError> {
+        use Operation::{Add, Attention, Down, GateUp, Head, Norm, Output, Qkv};
         backend.begin(batch)?;
         let mut x = backend.embed(&self.head, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
-            let qkv = backend.linear(&h, &layer.qkv)?;
-            let mixed = mix(backend, index, qkv, h)?;
-            let o = backend.linear(&mixed, &layer.o)?;
-            x = backend.all_reduce_add(x, o)?;
-            let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
-            let h = backend.gated_linear(&h, &layer.gate_up)?;
-            let down = backend.linear(&h, &layer.down)?;
-            x = backend.all_reduce_add(x, down)?;
+            let h = self.on(Norm, || backend.rms_norm(&x, &self.gain, 1e-5))?;
+            let qkv = self.on(Qkv, || backend.linear(&h, &layer.qkv))?;
+            let mixed = self.on(Attention, || mix(backend, index, qkv, h))?;
+            let o = self.on(Output, || backend.linear(&mixed, &layer.o))?;
+            x = self.on(Add, || backend.all_reduce_add(x, o))?;
+            let h = self.on(Norm, || backend.rms_norm(&x, &self.gain, 1e-5))?;
+            let h = self.on(GateUp, || backend.gated_linear(&h, &layer.gate_up))?;
+            let down = self.on(Down, || backend.linear(&h, &layer.down))?;
+            x = self.on(Add, || backend.all_reduce_add(x, down))?;
         }
         let x = backend.sampled_rows(x)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
-        let logits = backend.linear(&h, &self.head)?;
-        assert!(backend.read(&logits)?[0].is_finite());
+        let mut best = Vec::with_capacity(batch.sampled.len());
+        let columns = 0..VOCAB;
+        let columns = std::slice::from_ref(&columns);
+        self.on(Head, || backend.best_columns(&h, &self.head, columns, &mut best))?;
+        assert_eq!(best.len(), batch.sampled.len());
         Ok(())
+    }
+
+    /// Runs a part of a pass and notes how long it took.
+    fn on<T>(&self, operation: Operation, run: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = run();
+        self.spent.borrow_mut()[operation as usize] += start.elapsed().as_secs_f64();
+        result
     }
 }
 
