@@ -45,9 +45,9 @@ pub enum ShardError {
 impl Shard {
     /// The share of `tp_rank` among `tp_size` ranks.
     ///
-    /// As long as there are KV heads for all, ranks get whole ones with the query heads that read
-    /// them, some one more than others. With more ranks than KV heads the query heads are spread
-    /// instead, and a KV head is held by every rank that has one of its readers.
+    /// Ranks get whole KV heads with the query heads that read them, some one more than others; or query
+    /// heads, some one more than others, and a KV head is held by every rank that has one of its
+    /// readers. Taken is what leaves the fullest rank the fewest KV heads, then the fewest query heads.
     ///
     /// # Errors
     /// [`ShardError`] if there are more ranks than query heads, units of MLP columns or tokens.
@@ -67,13 +67,25 @@ impl Shard {
             }
         }
         let queries_per_kv = config.query_heads / config.kv_heads;
-        let query_heads = if tp_size <= config.kv_heads {
-            let kv = part(config.kv_heads, tp_size, tp_rank);
+        let whole = |rank| {
+            let kv = part(config.kv_heads, tp_size, rank);
             kv.start * queries_per_kv..kv.end * queries_per_kv
-        } else {
-            part(config.query_heads, tp_size, tp_rank)
         };
-        let kv_heads = query_heads.start / queries_per_kv..query_heads.end.div_ceil(queries_per_kv);
+        let spread = |rank| part(config.query_heads, tp_size, rank);
+        let kv_heads_of = |query_heads: &Range<usize>| {
+            query_heads.start / queries_per_kv..query_heads.end.div_ceil(queries_per_kv)
+        };
+        let fullest = |cut: &dyn Fn(usize) -> Range<usize>| {
+            let ranks = (0..tp_size).map(cut);
+            ranks.map(|queries| (kv_heads_of(&queries).len(), queries.len())).max()
+        };
+        let all_have_some = tp_size <= config.kv_heads;
+        let query_heads = if all_have_some && fullest(&whole) <= fullest(&spread) {
+            whole(tp_rank)
+        } else {
+            spread(tp_rank)
+        };
+        let kv_heads = kv_heads_of(&query_heads);
         let units = part(mlp_units, tp_size, tp_rank);
         Ok(Self {
             tp_rank,
@@ -141,10 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn two_ranks_share_three_kv_heads_unevenly() {
+    fn two_ranks_share_nine_query_heads_evenly_and_both_hold_the_kv_head_in_the_middle() {
         let [first, second] = &shards(2)[..] else { panic!() };
-        assert_eq!((&first.heads.query_heads, &first.heads.kv_heads), (&(0..6), &(0..2)));
-        assert_eq!((&second.heads.query_heads, &second.heads.kv_heads), (&(6..9), &(2..3)));
+        assert_eq!((&first.heads.query_heads, &first.heads.kv_heads), (&(0..5), &(0..2)));
+        assert_eq!((&second.heads.query_heads, &second.heads.kv_heads), (&(5..9), &(1..3)));
+    }
+
+    #[test]
+    fn kv_heads_stay_whole_where_cutting_them_would_put_more_on_a_rank() {
+        let config = ModelConfig { query_heads: 32, kv_heads: 8, ..smollm2() };
+        let heads = |rank, tp_size| Shard::new(&config, rank, tp_size).unwrap().heads;
+        let three: Vec<_> = (0..3).map(|rank| heads(rank, 3).query_heads).collect();
+        assert_eq!(three, [0..12, 12..24, 24..32]);
+        assert_eq!(heads(1, 4).kv_heads, 2..4);
+        assert_eq!(heads(5, 8).query_heads, 20..24);
     }
 
     #[test]

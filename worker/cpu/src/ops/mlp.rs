@@ -13,7 +13,8 @@ use super::{
 };
 
 /// Columns that are computed before they are put together, where there are enough for all threads: with
-/// few rows, so many that weights are streamed in long runs; with many, so few that gates and ups of all rows stay in the cache.
+/// few rows, so many that weights are streamed in long runs; with many, so few that gates and ups of all
+/// rows stay in the cache.
 const COLUMNS: [usize; 2] = [4 * SUB_BLOCK, SUB_BLOCK];
 /// Rows that are few.
 const FEW_ROWS: usize = 16;
