@@ -69,6 +69,7 @@ pub(crate) fn shard(rank: &Rank, file: &Gguf, life: &Life) -> anyhow::Result<Loa
         kernels,
         activations: match model.activations {
             ActivationsChoice::Int8 => Activations::Int8,
+            ActivationsChoice::Bf16 => Activations::Bfloat16,
             ActivationsChoice::F32 => Activations::Float32,
         },
         cores: share.cores.as_ref().map(|cores| cores[..share.threads].to_vec()),

@@ -123,10 +123,12 @@ words! {
 }
 
 words! {
-    /// What quantised weights are multiplied with.
+    /// What weights are multiplied with.
     Activations {
-        /// Whole numbers of eight bits, with a scale for every 32.
+        /// Whole numbers of eight bits, with a scale for every 32, where weights are quantised.
         Int8 = "int8",
+        /// 16-bit floating point with the exponent of `f32`, to which weights are rounded, too.
+        Bf16 = "bf16",
         /// 32-bit floating point.
         F32 = "f32",
     }

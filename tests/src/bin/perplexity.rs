@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use shardrun_cpu::Activations;
+use shardrun_cpu::{Activations, Isa, Kernels};
 use shardrun_files::Gguf;
 use shardrun_model::{CacheType, ModelConfig};
 use shardrun_tests::Losses;
@@ -54,13 +54,18 @@ fn main() -> anyhow::Result<()> {
     println!("activations  cache  perplexity  ratio to float32");
 
     let mut exact = None;
-    for activations in [Activations::Float32, Activations::Int8] {
+    let mut modes = vec![Activations::Float32, Activations::Int8];
+    if Kernels::detect().isa() == Isa::Avx512Bf16 {
+        modes.push(Activations::Bfloat16);
+    }
+    for activations in modes {
         for dtype in CacheType::ALL {
             let losses = Losses::of(&file, &windows, activations, dtype)?;
             let (ratio, error) = losses.ratio(exact.get_or_insert_with(|| losses.clone()));
             let name = match activations {
                 Activations::Float32 => "f32",
                 Activations::Int8 => "int8",
+                Activations::Bfloat16 => "bf16",
             };
             let perplexity = losses.perplexity();
             println!("{name:<11}  {dtype:<5}  {perplexity:>10.4}  {ratio:.5} ± {error:.5}");

@@ -25,7 +25,11 @@ fn before_the_time_limit_it_drains_and_goes_back_to_the_queue() -> anyhow::Resul
     let Some(site) = Site::new(1)? else { return Ok(()) };
     let file = site.file(
         User::Ada,
-        &[("slurm.drain_before_s", json!(48)), ("slurm.at_time_limit", json!("requeue"))],
+        &[
+            ("slurm.drain_before_s", json!(48)),
+            ("slurm.at_time_limit", json!("requeue")),
+            ("kv_cache.max_tokens", json!(8192)),
+        ],
     )?;
     let script = again_and_again(&file);
     let options = ["--time=1", "--requeue", "--cpus-per-task=2"];
@@ -33,7 +37,7 @@ fn before_the_time_limit_it_drains_and_goes_back_to_the_queue() -> anyhow::Resul
     let batch = site.job(User::Ada, &options, &script)?;
     let client = batch.client()?;
     let run = batch.run_dir()?;
-    let request = json!({"text_input": "Once", "max_tokens": 1500, "end_id": -1});
+    let request = json!({"text_input": "Once", "max_tokens": 7000, "end_id": -1});
     let mut events = client.stream(&request)?;
     events.next_text()?;
     batch.says("the time limit is near: running requests may finish", 1, LONG)?;

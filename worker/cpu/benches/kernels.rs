@@ -27,6 +27,11 @@ fn int8<const TYPE: u32>(bencher: Bencher<'_, '_>, rows: usize) {
     product(bencher, TYPE, rows, Activations::Int8);
 }
 
+#[divan::bench(args = ROWS, consts = [1, 3, 8, 30])]
+fn bfloat16<const TYPE: u32>(bencher: Bencher<'_, '_>, rows: usize) {
+    product(bencher, TYPE, rows, Activations::Bfloat16);
+}
+
 #[divan::bench(args = ROWS, consts = [0, 1, 3, 8])]
 fn float32<const TYPE: u32>(bencher: Bencher<'_, '_>, rows: usize) {
     product(bencher, TYPE, rows, Activations::Float32);

@@ -1,6 +1,8 @@
 //! Speed of a model of SmolLM2-135M's shapes with made-up weights:
 //!
-//!     cargo bench -p shardrun-cpu --bench passes [-- [products | passes] ISA...]
+//!     cargo bench -p shardrun-cpu --bench passes [-- [products | passes] [bf16 | f32] ISA...]
+//!
+//! Without a word for them, activations are int8 and the instruction set is the fastest.
 //!
 //! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
 //! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
@@ -89,8 +91,7 @@ struct Model {
 
 fn main() -> Result<(), CpuError> {
     let named: Vec<Isa> = env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
-    let fast = |isa: &Isa| *isa != Isa::Scalar && Kernels::new(*isa).is_ok();
-    let isas = if named.is_empty() { Isa::ALL.into_iter().filter(fast).collect() } else { named };
+    let isas = if named.is_empty() { vec![Isa::detect()] } else { named };
     let wanted = |part: &str| {
         let parts = ["products", "passes"];
         env::args().all(|arg| !parts.contains(&&*arg)) || env::args().any(|arg| arg == part)
@@ -142,7 +143,12 @@ fn passes(isa: Isa, threads: usize) -> Result<(), CpuError> {
 
 fn backend(isa: Isa, threads: usize) -> Result<CpuBackend, CpuError> {
     let kernels = Kernels::new(isa)?;
-    let activations = Activations::Int8;
+    let said = |word: &str| env::args().any(|arg| arg == word);
+    let activations = match (said("bf16"), said("f32")) {
+        (true, _) => Activations::Bfloat16,
+        (_, true) => Activations::Float32,
+        _ => Activations::Int8,
+    };
     let options = CpuOptions { threads, kernels, activations, cores: None, spin: true };
     CpuBackend::new(options, Box::new(Solo))
 }

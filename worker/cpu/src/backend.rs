@@ -23,7 +23,7 @@ pub struct CpuOptions {
     pub threads: usize,
     /// The instruction set to use.
     pub kernels: Kernels,
-    /// What quantised matrices are multiplied with.
+    /// What matrices are multiplied with.
     pub activations: Activations,
     /// The core of each thread, or `None` to leave that to the system. The first is for the thread that
     /// makes the backend, which should be the one that uses it.
@@ -33,12 +33,17 @@ pub struct CpuOptions {
     pub spin: bool,
 }
 
-/// What quantised matrices are multiplied with.
+/// What matrices are multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activations {
-    /// Whole numbers of eight bits with a float32 scale for every 32 elements.
+    /// Quantised matrices with whole numbers of eight bits and a float32 scale for every 32 elements,
+    /// others with float32.
     Int8,
-    /// Float32: exact, and several times slower.
+    /// All of them with bfloat16, to which weights are rounded, too. Needs [`Isa::Avx512Bf16`].
+    ///
+    /// [`Isa::Avx512Bf16`]: crate::Isa::Avx512Bf16
+    Bfloat16,
+    /// All of them with float32: exact, and several times slower.
     Float32,
 }
 
@@ -65,6 +70,10 @@ impl CpuBackend {
     /// # Errors
     /// If the options contradict each other, or a thread could not be started or pinned.
     pub fn new(options: CpuOptions, group: Box<dyn Group>) -> Result<Self, CpuError> {
+        let (activations, kernels) = (options.activations, options.kernels);
+        if activations == Activations::Bfloat16 && !kernels.has_pairs() {
+            return Err(CpuError::NoBfloat16 { isa: kernels.isa() });
+        }
         let pool = Pool::new(options.threads, options.cores.as_deref(), options.spin)?;
         Ok(Self {
             machine: Machine {
@@ -101,9 +110,14 @@ impl Backend for CpuBackend {
     fn pack(&mut self, parts: &[MatrixView<'_>]) -> Result<Matrix, CpuError> {
         let matrix = Matrix::pack(parts, &mut self.arena, &mut self.machine.pool)?;
         let forms = &mut self.machine.forms;
-        let int8 = self.activations == Activations::Int8;
-        forms.floats |= matrix.has_floats() || !int8;
-        forms.quants |= matrix.has_quants() && int8;
+        match self.activations {
+            Activations::Int8 => {
+                forms.floats |= matrix.has_floats();
+                forms.quants |= matrix.has_quants();
+            }
+            Activations::Bfloat16 => forms.pairs = true,
+            Activations::Float32 => forms.floats = true,
+        }
         self.weight_bytes += matrix.bytes();
         Ok(matrix)
     }

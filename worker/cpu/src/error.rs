@@ -26,6 +26,14 @@ pub enum CpuError {
         /// The name as given.
         name: String,
     },
+    /// Activations can't be in bfloat16.
+    #[error(
+        "the kernels '{isa}' have no products of bfloat16; 'avx512bf16' have, where a CPU has it"
+    )]
+    NoBfloat16 {
+        /// The instruction set that was asked for, or found.
+        isa: Isa,
+    },
     /// A backend needs a thread.
     #[error("threads is 0; at least 1 is needed")]
     NoThreads,

@@ -3,8 +3,13 @@
 //! `scalar`, here and in the folders below, says in plain Rust what each kernel computes. What is fast is
 //! beside it: in `vector` what all instruction sets share, in files of their names what they don't.
 
+#[macro_use]
+mod rows;
+
 mod attention;
 mod int8;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod plane;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -18,8 +23,8 @@ use std::ops::Range;
 use crate::{
     CpuError, Isa,
     disjoint::Rectangle,
-    matrix::{FloatType, GROUP, QuantWeights, SUB_BLOCK, Weights},
-    operand::{FloatPanels, QuantPanels, QuantRow},
+    matrix::{FloatType, GROUP, QuantWeights, Run, SUB_BLOCK, Weights},
+    operand::{FloatPanels, PairPanels, QuantPanels, QuantRow},
 };
 
 pub(crate) use plane::Plane;
@@ -170,6 +175,63 @@ impl Kernels {
                 }
             }
         }
+    }
+
+    /// Whether there are kernels for activations in bfloat16.
+    pub(crate) fn has_pairs(self) -> bool {
+        self.isa() == Isa::Avx512Bf16
+    }
+
+    /// Products in bfloat16 of all rows of `x` with weights of any type: see [`pairs`].
+    ///
+    /// # Panics
+    /// If there are no such kernels.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "there are none"))]
+    pub(crate) fn multiply_pairs(
+        self,
+        run: &Run<'_>,
+        x: &PairPanels,
+        products: &mut Rectangle<'_>,
+    ) {
+        run.check();
+        assert_eq!(x.pairs(), run.inputs().div_ceil(2), "pairs of all inputs");
+        assert_eq!(x.rows(), products.rows(), "products for all rows");
+        assert!(products.columns().div_ceil(GROUP) == run.groups(), "products of all groups");
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Variant::Avx512Bf16(bf16) => pairs::multiply(self, bf16, run, x, products),
+            _ => panic!("{} has no products of bfloat16", self.isa()),
+        }
+    }
+
+    /// Thirty-two inputs of one group as floats: its `block`-th, zeros where there are fewer.
+    pub(crate) fn expand_block(
+        self,
+        run: &Run<'_>,
+        group: usize,
+        block: usize,
+        into: &mut [[f32; GROUP]; SUB_BLOCK],
+    ) {
+        match run {
+            Run::Quants(weights) => {
+                let mut plane = [Plane::default()];
+                let sub_block = weights.sub_blocks.start + block;
+                self.unpack(weights, group, sub_block..sub_block + 1, &mut plane);
+                each!(self, kernels => kernels.expand(&plane[0], into));
+            }
+            Run::Floats(weights) => {
+                *into = [[0.0; GROUP]; SUB_BLOCK];
+                let records = weights.group(group).skip(block * SUB_BLOCK);
+                for (record, weights_of) in records.zip(into) {
+                    weights.block_type.widen(record, weights_of);
+                }
+            }
+        }
+    }
+
+    /// Most rows of a panel of activations in bfloat16.
+    pub(crate) fn pair_panel_rows(self) -> usize {
+        16
     }
 
     /// Most rows of a panel of quantised activations.

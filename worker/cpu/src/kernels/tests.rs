@@ -1,3 +1,4 @@
+use half::bf16;
 use proptest::prelude::*;
 use shardrun_files::TensorType;
 
@@ -44,8 +45,9 @@ fn any_columns(
 }
 
 /// How operands for float32 products are, and those for quantised ones.
-const FLOATS: Forms = Forms { floats: true, quants: false };
-const QUANTS: Forms = Forms { floats: false, quants: true };
+const FLOATS: Forms = Forms { floats: true, quants: false, pairs: false };
+const QUANTS: Forms = Forms { floats: false, quants: true, pairs: false };
+const PAIRS: Forms = Forms { floats: false, quants: false, pairs: true };
 
 /// `inputs` as an operand.
 fn operand(kernels: Kernels, inputs: &[Vec<f32>], forms: Forms) -> Operand {
@@ -78,6 +80,10 @@ fn products(
         for (run, outputs) in matrix.runs(0..matrix.groups()) {
             assert_eq!(outputs, 0..matrix.outputs());
             let mut products = Rectangle::new(&mut products, inputs.len(), outputs.len(), stride);
+            if let Some(x) = operand.pairs() {
+                kernels.multiply_pairs(&run, x, &mut products);
+                continue;
+            }
             match (run, operand.quants(), operand.floats()) {
                 (Run::Floats(weights), _, Some(x)) => {
                     for (rows, panel) in x.panels() {
@@ -179,6 +185,34 @@ proptest! {
     }
 
     #[test]
+    fn products_of_pairs_are_those_of_rounded_numbers(
+        tensor_type in prop::sample::select(&TYPES[..]),
+        outputs in 1..70usize,
+        blocks in 1..4usize,
+        rows in 1..40usize,
+        seed: u64,
+    ) {
+        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
+        let matrix = pack_columns(&stored, &columns);
+        let mut random = Random(seed);
+        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns.len())).collect();
+        let rounded = |x: &f32| f64::from(bf16::from_f32(*x));
+        for kernels in kernels_that_run().filter(|kernels| kernels.has_pairs()) {
+            let products = products(kernels, &matrix, &inputs, rows, PAIRS);
+            for row in 0..rows {
+                for output in 0..outputs {
+                    let weights = &stored.row(output)[columns.clone()];
+                    let terms = || weights.iter().map(rounded).zip(inputs[row].iter().map(rounded));
+                    let terms = || terms().map(|(w, x)| w * x);
+                    let magnitude = terms().map(f64::abs).sum::<f64>() as f32;
+                    let product = products[row * outputs + output];
+                    assert_near(product, terms().sum::<f64>() as f32, magnitude, SUM_TOLERANCE);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_row_has_the_same_bits_in_a_panel_of_any_width(
         tensor_type in prop::sample::select(&TYPES[..]),
         outputs in 1..70usize,
@@ -190,8 +224,10 @@ proptest! {
         let mut random = Random(seed);
         let inputs: Vec<Vec<f32>> = (0..33).map(|_| random.values(columns.len())).collect();
         for kernels in kernels_that_run() {
-            for forms in [FLOATS, QUANTS] {
-                if forms.quants && tensor_type.block_len() == 1 {
+            for forms in [FLOATS, QUANTS, PAIRS] {
+                if forms.quants && tensor_type.block_len() == 1
+                    || forms.pairs && !kernels.has_pairs()
+                {
                     continue;
                 }
                 let alone = products(kernels, &matrix, &inputs, 1, forms);

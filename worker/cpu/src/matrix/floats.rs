@@ -1,8 +1,8 @@
 //! How floats lie in memory: of a group, a record of sixteen numbers an input.
 
-use half::{bf16, f16};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 
-use super::weights::BlockType;
+use super::{GROUP, weights::BlockType};
 
 /// A type of weights that are no quants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,23 @@ impl BlockType for FloatType {
                 Self::Bf16 => bf16::from_le_bytes(item(record, lane)).to_f32(),
             },
         );
+    }
+}
+
+impl FloatType {
+    /// The numbers of all lanes of a record.
+    pub(crate) fn widen(self, record: &[u8], numbers: &mut [f32; GROUP]) {
+        match self {
+            Self::F32 => bytemuck::cast_slice_mut(numbers).copy_from_slice(record),
+            Self::F16 => {
+                let halves: [[u8; 2]; GROUP] = bytemuck::pod_read_unaligned(record);
+                halves.map(f16::from_le_bytes).convert_to_f32_slice(numbers);
+            }
+            Self::Bf16 => {
+                let halves: [[u8; 2]; GROUP] = bytemuck::pod_read_unaligned(record);
+                halves.map(bf16::from_le_bytes).convert_to_f32_slice(numbers);
+            }
+        }
     }
 }
 

@@ -61,6 +61,30 @@ pub(crate) enum Run<'a> {
     Quants(QuantWeights<'a>),
 }
 
+impl Run<'_> {
+    pub(crate) fn groups(&self) -> usize {
+        match self {
+            Self::Floats(weights) => weights.groups,
+            Self::Quants(weights) => weights.groups,
+        }
+    }
+
+    pub(crate) fn inputs(&self) -> usize {
+        match self {
+            Self::Floats(weights) => weights.inputs,
+            Self::Quants(weights) => weights.sub_blocks.len() * SUB_BLOCK,
+        }
+    }
+
+    /// Panics unless all records are there, which kernels rely on.
+    pub(crate) fn check(&self) {
+        match self {
+            Self::Floats(weights) => weights.check(),
+            Self::Quants(weights) => weights.check(),
+        }
+    }
+}
+
 impl Layout {
     /// The layout for `part`, which has rows.
     fn of(part: &MatrixView<'_>) -> Self {

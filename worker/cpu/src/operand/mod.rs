@@ -1,6 +1,7 @@
 //! Activations as linear layers read them.
 
 mod floats;
+mod pairs;
 mod panels;
 mod quants;
 #[cfg(test)]
@@ -10,9 +11,11 @@ mod tests;
 use crate::{CpuError, Kernels, workspace::Workspace};
 
 pub(crate) use floats::FloatPanels;
+pub(crate) use pairs::PairPanels;
 pub(crate) use quants::{QuantPanels, QuantRow, QuantToken, TOKEN_BYTES};
 
 use floats::FloatWriter;
+use pairs::PairWriter;
 use quants::QuantWriter;
 
 /// What matrices are multiplied with.
@@ -22,6 +25,8 @@ pub(crate) struct Forms {
     pub(crate) floats: bool,
     /// Whole numbers of eight bits, with a scale for every thirty-two.
     pub(crate) quants: bool,
+    /// Bfloat16, in pairs.
+    pub(crate) pairs: bool,
 }
 
 /// Activations `[rows, columns]` in the forms that the model's matrices ask for.
@@ -30,6 +35,7 @@ pub struct Operand {
     columns: usize,
     floats: Option<FloatPanels>,
     quants: Option<QuantPanels>,
+    pairs: Option<PairPanels>,
 }
 
 impl Operand {
@@ -43,12 +49,21 @@ impl Operand {
     ) -> Result<Self, CpuError> {
         // No quantised matrix has other columns.
         let quants = forms.quants && columns.is_multiple_of(crate::matrix::SUB_BLOCK);
-        let floats = forms.floats || !quants;
+        let floats = forms.floats || !(quants || forms.pairs);
         let floats =
             floats.then(|| FloatPanels::new(workspace, rows, columns, kernels.panel_rows()));
         let quants =
             quants.then(|| QuantPanels::new(workspace, rows, columns, kernels.quant_panel_rows()));
-        Ok(Self { rows, columns, floats: floats.transpose()?, quants: quants.transpose()? })
+        let pairs = forms
+            .pairs
+            .then(|| PairPanels::new(workspace, rows, columns, kernels.pair_panel_rows()));
+        Ok(Self {
+            rows,
+            columns,
+            floats: floats.transpose()?,
+            quants: quants.transpose()?,
+            pairs: pairs.transpose()?,
+        })
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -69,11 +84,17 @@ impl Operand {
         self.quants.as_ref()
     }
 
+    /// The bfloat16 form, if it was asked for.
+    pub(crate) fn pairs(&self) -> Option<&PairPanels> {
+        self.pairs.as_ref()
+    }
+
     /// A way for several threads to fill it.
     pub(crate) fn writer(&mut self) -> OperandWriter<'_> {
         OperandWriter {
             floats: self.floats.as_mut().map(FloatPanels::writer),
             quants: self.quants.as_mut().map(QuantPanels::writer),
+            pairs: self.pairs.as_mut().map(PairPanels::writer),
         }
     }
 }
@@ -82,6 +103,7 @@ impl Operand {
 pub(crate) struct OperandWriter<'a> {
     floats: Option<FloatWriter<'a>>,
     quants: Option<QuantWriter<'a>>,
+    pairs: Option<PairWriter<'a>>,
 }
 
 impl OperandWriter<'_> {
@@ -98,6 +120,10 @@ impl OperandWriter<'_> {
         if let Some(quants) = &self.quants {
             // SAFETY: the caller owns the elements.
             kernels.quantise(values, unsafe { quants.place(row, column, values.len()) });
+        }
+        if let Some(pairs) = &self.pairs {
+            // SAFETY: the caller owns the elements.
+            unsafe { pairs.put(row, column, values) };
         }
     }
 }

@@ -59,6 +59,10 @@ pub(super) fn multiply(
     let first = w.outputs_of(groups.clone()).start;
     for (run, outputs) in w.runs(groups) {
         let mut products = products.part(0..x.rows(), outputs.start - first..outputs.end - first);
+        if let Some(x) = x.pairs() {
+            kernels.multiply_pairs(&run, x, &mut products);
+            continue;
+        }
         match run {
             Run::Floats(weights) => {
                 let x = x.floats().expect("the model has float matrices");

@@ -33,6 +33,12 @@ fn options(kernels: Kernels, threads: usize) -> CpuOptions {
     CpuOptions { threads, kernels, activations, cores: None, spin: false }
 }
 
+/// What these kernels multiply with.
+fn activations_of(kernels: Kernels) -> impl Iterator<Item = Activations> {
+    let pairs = kernels.has_pairs().then_some(Activations::Bfloat16);
+    [Activations::Int8, Activations::Float32].into_iter().chain(pairs)
+}
+
 fn backend(kernels: Kernels, threads: usize) -> CpuBackend {
     let options = options(kernels, threads);
     let mut backend = CpuBackend::new(options, Box::new(Solo)).unwrap();
@@ -186,7 +192,7 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_any_number_of_threads() {
             runs.collect::<Vec<_>>()
         };
         for kernels in kernels_that_run() {
-            for activations in [Activations::Int8, Activations::Float32] {
+            for activations in activations_of(kernels) {
                 let alone = run(kernels, activations, 1, &[1]).remove(0).1;
                 for (threads, at_once) in [(1, [3, 41]), (2, [5, 16]), (3, [17, 33])] {
                     for (at_once, bits) in run(kernels, activations, threads, &at_once) {

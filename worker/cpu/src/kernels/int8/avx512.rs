@@ -22,20 +22,6 @@ const CENTRE: u8 = 128;
 /// prefetchers stop at every page.
 const AHEAD_BYTES: usize = 2560;
 
-/// Repeats its body with every row below the number of rows, which is at most sixteen. Written out, since
-/// the compiler doesn't unroll loops of such bodies, and only then do all sums stay in registers.
-macro_rules! for_each_row {
-    ($row:ident < $rows:ident $body:block) => {
-        for_each_row!($row $rows $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    ($row:ident $rows:ident $body:block $($number:literal)*) => {
-        $(if $number < $rows {
-            let $row = $number;
-            $body
-        })*
-    };
-}
-
 /// A sub-block in registers.
 struct Registers {
     quants: [__m512i; 8],
@@ -84,16 +70,10 @@ impl Int8 for Avx512 {
         fetch: bool,
         sums: Sums<'_, '_>,
     ) {
-        macro_rules! by_rows {
-            ($($rows:literal)*) => {
-                match sums.rows.len() {
-                    $($rows => few::<Q, $rows>(group, sub_blocks, fetch, sums),)*
-                    rows => unreachable!("a panel of {rows} rows"),
-                }
-            };
-        }
         // SAFETY: `self` exists, so the CPU has the features; the rest is the caller's.
-        unsafe { by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16) }
+        unsafe {
+            for_rows!(sums.rows.len(), C => few::<Q, C>(self, group, sub_blocks, fetch, sums))
+        }
     }
 
     unsafe fn tile<Q: Quants>(
@@ -106,35 +86,31 @@ impl Int8 for Avx512 {
         // SAFETY: as above. Only three kinds of types differ here.
         unsafe {
             match (Q::MINIMA, Q::HALVES) {
-                (true, _) => tile_of::<true, false>(planes, add, ahead, sums),
-                (false, false) => tile_of::<false, false>(planes, add, ahead, sums),
-                (false, true) => tile_of::<false, true>(planes, add, ahead, sums),
+                (true, _) => tile_of::<true, false>(self, planes, add, ahead, sums),
+                (false, false) => tile_of::<false, false>(self, planes, add, ahead, sums),
+                (false, true) => tile_of::<false, true>(self, planes, add, ahead, sums),
             }
         }
     }
 }
 
 unsafe fn tile_of<const MINIMA: bool, const HALVES: bool>(
+    kernels: Avx512,
     planes: &[Plane],
     add: bool,
     ahead: Option<Ahead>,
     sums: Sums<'_, '_>,
 ) {
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match sums.rows.len() {
-                $($rows => tile::<MINIMA, HALVES, $rows>(planes, add, ahead, sums),)*
-                rows => unreachable!("a panel of {rows} rows"),
-            }
-        };
-    }
     // SAFETY: the caller's promises.
-    unsafe { by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16) }
+    unsafe {
+        for_rows!(sums.rows.len(), C => tile::<MINIMA, HALVES, C>(kernels, planes, add, ahead, sums));
+    }
 }
 
 /// Products of a group with `C` rows, straight from its records.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn few<Q: Quants, const C: usize>(
+    kernels: Avx512,
     group: *const u8,
     sub_blocks: Range<usize>,
     fetch: bool,
@@ -163,12 +139,15 @@ unsafe fn few<Q: Quants, const C: usize>(
             });
         }
     }
-    store(&mut sums, &totals);
+    for c in 0..C {
+        kernels.store_some(sums.row(c), totals[c]);
+    }
 }
 
 /// Products of unpacked sub-blocks with `C` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn tile<const MINIMA: bool, const HALVES: bool, const C: usize>(
+    kernels: Avx512,
     planes: &[Plane],
     add: bool,
     ahead: Option<Ahead>,
@@ -177,7 +156,7 @@ unsafe fn tile<const MINIMA: bool, const HALVES: bool, const C: usize>(
     let mut totals = [_mm512_setzero_ps(); C];
     if add {
         for c in 0..C {
-            totals[c] = load(sums.row(c));
+            totals[c] = kernels.load_some(sums.row(c));
         }
     }
     for (at, plane) in planes.iter().enumerate() {
@@ -202,7 +181,9 @@ unsafe fn tile<const MINIMA: bool, const HALVES: bool, const C: usize>(
             });
         }
     }
-    store(&mut sums, &totals);
+    for c in 0..C {
+        kernels.store_some(sums.row(c), totals[c]);
+    }
 }
 
 /// `total` and the products of a sub-block with row `c` of a panel of `C` rows.
@@ -340,27 +321,4 @@ unsafe fn scales<Q: Quants>(record: *const u8, sub_block: *const u8) -> ([__m512
         };
         (scales, minima)
     }
-}
-
-/// A register of the first outputs, zeros where there are too few.
-#[inline(always)]
-fn load(outputs: &[f32]) -> __m512 {
-    // SAFETY: the CPU has the features, since this is reached through `Avx512` alone; the mask ends with
-    // the outputs.
-    unsafe { _mm512_maskz_loadu_ps(mask(outputs.len()), outputs.as_ptr()) }
-}
-
-#[inline(always)]
-fn store<const C: usize>(sums: &mut Sums<'_, '_>, totals: &[__m512; C]) {
-    for (c, total) in totals.iter().enumerate() {
-        let outputs = sums.row(c);
-        // SAFETY: as for `load`.
-        unsafe { _mm512_mask_storeu_ps(outputs.as_mut_ptr(), mask(outputs.len()), *total) };
-    }
-}
-
-/// A bit for each of `outputs`, which are at most sixteen.
-#[inline(always)]
-fn mask(outputs: usize) -> u16 {
-    ((1u32 << outputs.min(GROUP)) - 1) as u16
 }

@@ -3,6 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::simd::Simd;
+use crate::matrix::GROUP;
 
 /// Exists only where the CPU has AVX-512 F, BW, VL and VNNI.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,26 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512vnni");
         found.then_some(Self(()))
     }
+
+    /// A register of the first of up to sixteen outputs, zeros where there are too few.
+    #[inline(always)]
+    pub(in crate::kernels) fn load_some(self, outputs: &[f32]) -> __m512 {
+        // SAFETY: `self` exists, so the CPU has the instruction; the mask ends with the outputs.
+        unsafe { _mm512_maskz_loadu_ps(lanes(outputs), outputs.as_ptr()) }
+    }
+
+    /// Writes the first lanes to as many outputs as there are, up to sixteen.
+    #[inline(always)]
+    pub(in crate::kernels) fn store_some(self, outputs: &mut [f32], register: __m512) {
+        // SAFETY: as above.
+        unsafe { _mm512_mask_storeu_ps(outputs.as_mut_ptr(), lanes(outputs), register) };
+    }
+}
+
+/// A bit for each output.
+#[inline(always)]
+fn lanes(outputs: &[f32]) -> u16 {
+    ((1u32 << outputs.len().min(GROUP)) - 1) as u16
 }
 
 // Of a panel's 16 rows, each takes one of 32 registers per register of outputs. Few rows take more
