@@ -4,7 +4,7 @@
 use shardrun_wire::{Logits, LogitsOf, RequestId};
 
 use crate::guide::MaskWorker;
-use crate::plan::Output;
+use crate::plan::Compute;
 use crate::requests::Requests;
 use crate::sampling::{Sampled, Sampler, SequenceView};
 use crate::scheduler::{Draw, Drawn, Scheduler};
@@ -32,7 +32,7 @@ impl Drawer {
     }
 
     /// What the last plan must give: the likeliest tokens alone if nobody looks at anything else.
-    pub(crate) fn needs(&self, scheduler: &Scheduler, requests: &Requests) -> Output {
+    pub(crate) fn needs(&self, scheduler: &Scheduler, requests: &Requests) -> Compute {
         let takes_best = |draw: &Draw| match *draw {
             Draw::Sample { of, .. } => {
                 let view = scheduler.view(of);
@@ -41,7 +41,7 @@ impl Drawer {
             }
             Draw::Beam { .. } | Draw::Context { .. } => false,
         };
-        if scheduler.draws().iter().all(takes_best) { Output::Best } else { Output::Logits }
+        if scheduler.draws().iter().all(takes_best) { Compute::Best } else { Compute::Logits }
     }
 
     /// Takes in the likeliest token of each row.

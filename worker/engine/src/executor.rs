@@ -3,7 +3,7 @@
 use shardrun_model::{Backend, Batch, BlockCopy, Decoder, Span};
 use thiserror::Error;
 
-use crate::plan::{IterationPlan, Output, Rows, SequencePlan};
+use crate::plan::{Compute, IterationPlan, Rows, SequencePlan};
 
 /// One rank's shard, its cache, and the block tables that plans have built up.
 pub struct Executor<B: Backend> {
@@ -97,7 +97,7 @@ impl<B: Backend> Executor<B> {
         &self.model
     }
 
-    /// Runs `plan`, then gives `take` the `output` of the sampled rows, if this is rank 0 and there are
+    /// Runs `plan`, then gives `take` what was to be computed of the sampled rows, if this is rank 0 and there are
     /// any.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl<B: Backend> Executor<B> {
     pub fn run(
         &mut self,
         plan: &IterationPlan,
-        output: Output,
+        compute: Compute,
         take: impl FnOnce(Computed<'_>),
     ) -> Result<(), ExecuteError<B::Error>> {
         let step = plan.step;
@@ -115,13 +115,13 @@ impl<B: Backend> Executor<B> {
             self.backend.copy_blocks(&self.copies).map_err(failed)?;
         }
         let Self { model, backend, batch, best, .. } = self;
-        match output {
-            Output::Logits => {
+        match compute {
+            Compute::Logits => {
                 if let Some(logits) = model.forward(backend, batch).map_err(failed)? {
                     take(Computed::Logits(backend.read(&logits).map_err(failed)?));
                 }
             }
-            Output::Best => {
+            Compute::Best => {
                 best.clear();
                 model.forward_best(backend, batch, best).map_err(failed)?;
                 if !best.is_empty() {

@@ -34,10 +34,10 @@ pub fn follow<B: Backend>(
         }
         match postcard::from_bytes::<Order>(&message)? {
             Order::Stop => return Ok(()),
-            Order::Run { plan, output } => {
+            Order::Run { plan, compute } => {
                 step.store(plan.step, Ordering::Relaxed);
                 let began = Instant::now();
-                executor.run(&plan, output, |_| {})?;
+                executor.run(&plan, compute, |_| {})?;
                 let busy_us = began.elapsed().as_micros() as u64;
                 page.counter(Counter::Iterations).add(1);
                 page.counter(Counter::BusyUs).add(busy_us);

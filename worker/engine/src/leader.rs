@@ -243,14 +243,14 @@ impl<B: Backend> Leader<B> {
         let plan = self.scheduler.plan();
         let step = plan.step;
         self.step.store(step, Ordering::Relaxed);
-        let output = self.drawer.needs(&self.scheduler, &self.requests);
-        send(self.mail.as_mut(), &mut self.order, &Order::Run { plan, output })?;
+        let compute = self.drawer.needs(&self.scheduler, &self.requests);
+        send(self.mail.as_mut(), &mut self.order, &Order::Run { plan, compute })?;
         let plan_took = began.elapsed();
 
         self.drawer.clear();
         let (scheduler, requests, drawer) = (&self.scheduler, &self.requests, &mut self.drawer);
         let mut sampling_took = Duration::ZERO;
-        self.executor.run(plan, output, |computed| {
+        self.executor.run(plan, compute, |computed| {
             let began = Instant::now();
             match computed {
                 Computed::Logits(logits) => drawer.draw(scheduler, requests, logits),

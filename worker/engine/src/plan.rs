@@ -9,16 +9,16 @@ pub enum Order<P = IterationPlan> {
     Run {
         /// What it does.
         plan: P,
-        /// What it gives.
-        output: Output,
+        /// What it computes of the rows that the plan names.
+        compute: Compute,
     },
     /// Nothing follows.
     Stop,
 }
 
-/// What an iteration gives for the rows that its plan names.
+/// What an iteration computes of the rows that its plan names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Output {
+pub enum Compute {
     /// All logits.
     Logits,
     /// Only which token is the likeliest.
@@ -113,7 +113,7 @@ mod tests {
             tokens: vec![MOST; 300],
             blocks: vec![MOST; 7 * 20],
         };
-        let order = Order::Run { plan, output: Output::Best };
+        let order = Order::Run { plan, compute: Compute::Best };
         let bytes = postcard::to_stdvec(&order).unwrap();
         assert!(bytes.len() <= longest_order(7, 300, 20));
         assert_eq!(postcard::from_bytes::<Order>(&bytes).unwrap(), order);

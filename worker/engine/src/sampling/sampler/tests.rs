@@ -1,3 +1,4 @@
+mod best;
 mod changes;
 mod choices;
 mod properties;
