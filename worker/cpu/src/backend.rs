@@ -39,7 +39,8 @@ pub enum Activations {
     /// Quantised matrices with whole numbers of eight bits and a float32 scale for every 32 elements,
     /// others with float32.
     Int8,
-    /// All of them with bfloat16, to which weights are rounded, too. Needs [`Isa::Avx512Bf16`].
+    /// All of them with bfloat16, to which weights are rounded, too; what is not a normal number counts
+    /// as 0. Needs [`Isa::Avx512Bf16`].
     ///
     /// [`Isa::Avx512Bf16`]: crate::Isa::Avx512Bf16
     Bfloat16,

@@ -28,7 +28,8 @@ pub enum CpuError {
     },
     /// Activations can't be in bfloat16.
     #[error(
-        "the kernels '{isa}' have no products of bfloat16; 'avx512bf16' have, where a CPU has it"
+        "model.activations is \"bf16\", and the kernels '{isa}' have no products of bfloat16; \
+         'avx512bf16' have, where the CPU has it"
     )]
     NoBfloat16 {
         /// The instruction set that was asked for, or found.

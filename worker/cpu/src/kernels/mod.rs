@@ -3,6 +3,7 @@
 //! `scalar`, here and in the folders below, says in plain Rust what each kernel computes. What is fast is
 //! beside it: in `vector` what all instruction sets share, in files of their names what they don't.
 
+#[cfg(target_arch = "x86_64")]
 #[macro_use]
 mod rows;
 
@@ -186,7 +187,6 @@ impl Kernels {
     ///
     /// # Panics
     /// If there are no such kernels.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "there are none"))]
     pub(crate) fn multiply_pairs(
         self,
         run: &Run<'_>,
@@ -194,7 +194,7 @@ impl Kernels {
         products: &mut Rectangle<'_>,
     ) {
         run.check();
-        assert_eq!(x.pairs(), run.inputs().div_ceil(2), "pairs of all inputs");
+        assert_eq!(x.columns(), run.inputs().div_ceil(2), "pairs of all inputs");
         assert_eq!(x.rows(), products.rows(), "products for all rows");
         assert!(products.columns().div_ceil(GROUP) == run.groups(), "products of all groups");
         match self.0 {

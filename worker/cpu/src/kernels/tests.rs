@@ -44,6 +44,33 @@ fn any_columns(
     (stored, start..end.max(start + granule))
 }
 
+/// A matrix of any columns, packed, and inputs for so many rows.
+struct Given {
+    stored: Stored,
+    columns: Range<usize>,
+    matrix: Matrix,
+    inputs: Vec<Vec<f32>>,
+}
+
+impl Given {
+    fn new(tensor_type: TensorType, outputs: usize, blocks: usize, rows: usize, seed: u64) -> Self {
+        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
+        let matrix = pack_columns(&stored, &columns);
+        let mut random = Random(seed);
+        let inputs = (0..rows).map(|_| random.values(columns.len())).collect();
+        Self { stored, columns, matrix, inputs }
+    }
+
+    fn products(&self, kernels: Kernels, rows: usize, forms: Forms) -> Vec<f32> {
+        products(kernels, &self.matrix, &self.inputs, rows, forms)
+    }
+
+    /// The weights of one output.
+    fn weights(&self, output: usize) -> Vec<f32> {
+        self.stored.row(output)[self.columns.clone()].to_vec()
+    }
+}
+
 /// How operands for float32 products are, and those for quantised ones.
 const FLOATS: Forms = Forms { floats: true, quants: false, pairs: false };
 const QUANTS: Forms = Forms { floats: false, quants: true, pairs: false };
@@ -133,17 +160,14 @@ proptest! {
         rows in 1..20usize,
         seed: u64,
     ) {
-        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
-        let matrix = pack_columns(&stored, &columns);
-        let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns.len())).collect();
-        let reference = products(scalar(), &matrix, &inputs, rows, FLOATS);
+        let given = Given::new(tensor_type, outputs, blocks, rows, seed);
+        let reference = given.products(scalar(), rows, FLOATS);
         for kernels in kernels_that_run() {
-            let products = products(kernels, &matrix, &inputs, rows, FLOATS);
+            let products = given.products(kernels, rows, FLOATS);
             for row in 0..rows {
                 for output in 0..outputs {
-                    let weights = &stored.row(output)[columns.clone()];
-                    let terms = || weights.iter().zip(&inputs[row]).map(|(w, x)| f64::from(w * x));
+                    let weights = given.weights(output);
+                    let terms = || weights.iter().zip(&given.inputs[row]).map(|(w, x)| f64::from(w * x));
                     let magnitude = terms().map(f64::abs).sum::<f64>() as f32;
                     let product = products[row * outputs + output];
                     assert_near(product, terms().sum::<f64>() as f32, magnitude, SUM_TOLERANCE);
@@ -162,15 +186,12 @@ proptest! {
         rows in 1..40usize,
         seed: u64,
     ) {
-        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
-        let matrix = pack_columns(&stored, &columns);
-        let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns.len())).collect();
-        let reference = products(scalar(), &matrix, &inputs, rows, QUANTS);
+        let given = Given::new(tensor_type, outputs, blocks, rows, seed);
+        let reference = given.products(scalar(), rows, QUANTS);
         for row in 0..rows {
-            let x = quantised(&inputs[row]);
+            let x = quantised(&given.inputs[row]);
             for output in 0..outputs {
-                let weights = &stored.row(output)[columns.clone()];
+                let weights = given.weights(output);
                 let terms = || weights.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x));
                 // Quants and minimum are added up apart, so what counts is how large those are.
                 let magnitude = 8.0 * terms().map(f64::abs).sum::<f64>() as f32 + 1e-3;
@@ -180,35 +201,32 @@ proptest! {
         }
         for kernels in kernels_that_run() {
             // Bit for bit, in all instruction sets.
-            prop_assert_eq!(&products(kernels, &matrix, &inputs, rows, QUANTS), &reference);
+            prop_assert_eq!(&given.products(kernels, rows, QUANTS), &reference);
         }
     }
 
     #[test]
-    fn products_of_pairs_are_those_of_rounded_numbers(
+    fn products_of_pairs_are_chains_of_rounded_numbers(
         tensor_type in prop::sample::select(&TYPES[..]),
         outputs in 1..70usize,
         blocks in 1..4usize,
         rows in 1..40usize,
         seed: u64,
     ) {
-        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
-        let matrix = pack_columns(&stored, &columns);
-        let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..rows).map(|_| random.values(columns.len())).collect();
-        let rounded = |x: &f32| f64::from(bf16::from_f32(*x));
+        let given = Given::new(tensor_type, outputs, blocks, rows, seed);
+        let rounded = |x: &f32| bf16::from_f32(*x).to_f32();
+        let weights: Vec<Vec<f32>> = (0..outputs)
+            .map(|output| given.weights(output).iter().map(rounded).collect())
+            .collect();
+        let mut chains = Vec::new();
+        for inputs in &given.inputs {
+            let inputs: Vec<f32> = inputs.iter().map(rounded).collect();
+            chains.extend(weights.iter().map(|weights| {
+                weights.iter().zip(&inputs).fold(0.0, |sum, (w, x)| f32::mul_add(*w, *x, sum))
+            }));
+        }
         for kernels in kernels_that_run().filter(|kernels| kernels.has_pairs()) {
-            let products = products(kernels, &matrix, &inputs, rows, PAIRS);
-            for row in 0..rows {
-                for output in 0..outputs {
-                    let weights = &stored.row(output)[columns.clone()];
-                    let terms = || weights.iter().map(rounded).zip(inputs[row].iter().map(rounded));
-                    let terms = || terms().map(|(w, x)| w * x);
-                    let magnitude = terms().map(f64::abs).sum::<f64>() as f32;
-                    let product = products[row * outputs + output];
-                    assert_near(product, terms().sum::<f64>() as f32, magnitude, SUM_TOLERANCE);
-                }
-            }
+            prop_assert_eq!(&given.products(kernels, rows, PAIRS), &chains);
         }
     }
 
@@ -219,10 +237,7 @@ proptest! {
         blocks in 1..4usize,
         seed: u64,
     ) {
-        let (stored, columns) = any_columns(tensor_type, outputs, blocks, seed);
-        let matrix = pack_columns(&stored, &columns);
-        let mut random = Random(seed);
-        let inputs: Vec<Vec<f32>> = (0..33).map(|_| random.values(columns.len())).collect();
+        let given = Given::new(tensor_type, outputs, blocks, 33, seed);
         for kernels in kernels_that_run() {
             for forms in [FLOATS, QUANTS, PAIRS] {
                 if forms.quants && tensor_type.block_len() == 1
@@ -230,9 +245,9 @@ proptest! {
                 {
                     continue;
                 }
-                let alone = products(kernels, &matrix, &inputs, 1, forms);
+                let alone = given.products(kernels, 1, forms);
                 for rows in (2..=17).chain([32, 33]) {
-                    prop_assert_eq!(&products(kernels, &matrix, &inputs, rows, forms), &alone);
+                    prop_assert_eq!(&given.products(kernels, rows, forms), &alone);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Activations as linear layers read them.
 
-mod floats;
+mod columns;
 mod pairs;
 mod panels;
 mod quants;
@@ -10,13 +10,17 @@ mod tests;
 
 use crate::{CpuError, Kernels, workspace::Workspace};
 
-pub(crate) use floats::FloatPanels;
-pub(crate) use pairs::PairPanels;
 pub(crate) use quants::{QuantPanels, QuantRow, QuantToken, TOKEN_BYTES};
 
-use floats::FloatWriter;
-use pairs::PairWriter;
+use columns::{ColumnPanels, ColumnWriter};
+use pairs::pairs;
 use quants::QuantWriter;
+
+/// Activations in float32.
+pub(crate) type FloatPanels = ColumnPanels<f32>;
+
+/// Activations in bfloat16: a column is a pair of the operand's, in one word.
+pub(crate) type PairPanels = ColumnPanels<u32>;
 
 /// What matrices are multiplied with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,9 +58,9 @@ impl Operand {
             floats.then(|| FloatPanels::new(workspace, rows, columns, kernels.panel_rows()));
         let quants =
             quants.then(|| QuantPanels::new(workspace, rows, columns, kernels.quant_panel_rows()));
-        let pairs = forms
-            .pairs
-            .then(|| PairPanels::new(workspace, rows, columns, kernels.pair_panel_rows()));
+        let pairs = forms.pairs.then(|| {
+            PairPanels::new(workspace, rows, columns.div_ceil(2), kernels.pair_panel_rows())
+        });
         Ok(Self {
             rows,
             columns,
@@ -101,9 +105,9 @@ impl Operand {
 
 /// Fills an [`Operand`] from several threads.
 pub(crate) struct OperandWriter<'a> {
-    floats: Option<FloatWriter<'a>>,
+    floats: Option<ColumnWriter<'a, f32>>,
     quants: Option<QuantWriter<'a>>,
-    pairs: Option<PairWriter<'a>>,
+    pairs: Option<ColumnWriter<'a, u32>>,
 }
 
 impl OperandWriter<'_> {
@@ -115,15 +119,15 @@ impl OperandWriter<'_> {
     pub(crate) unsafe fn put(&self, kernels: Kernels, row: usize, column: usize, values: &[f32]) {
         if let Some(floats) = &self.floats {
             // SAFETY: the caller owns the elements.
-            unsafe { floats.put(row, column, values) };
+            unsafe { floats.put(row, column, values.iter().copied()) };
         }
         if let Some(quants) = &self.quants {
             // SAFETY: the caller owns the elements.
             kernels.quantise(values, unsafe { quants.place(row, column, values.len()) });
         }
-        if let Some(pairs) = &self.pairs {
+        if let Some(words) = &self.pairs {
             // SAFETY: the caller owns the elements.
-            unsafe { pairs.put(row, column, values) };
+            unsafe { words.put(row, column / 2, pairs(values)) };
         }
     }
 }

@@ -117,3 +117,10 @@ fn a_fault_upstream_stays_visible() {
         }
     }
 }
+
+#[test]
+fn pairs_are_rounded_and_an_odd_last_one_has_a_zero() {
+    let values = [1.0, -2.0, 1.0 + 2f32.powi(-8), f32::INFINITY, 3.0];
+    let words: Vec<u32> = pairs(&values).collect();
+    assert_eq!(words, [0x3f80_c000, 0x3f80_7f80, 0x4040_0000]);
+}

@@ -17,7 +17,7 @@ pub(super) fn round(_: Avx512Bf16, block: &Block, rounded: &mut PairBlock) {
                     let halves = _mm512_cvtneps_pbh(_mm512_loadu_ps(values.as_ptr()));
                     _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(halves))
                 };
-                let pair = _mm512_or_si512(half(first), _mm512_slli_epi32::<16>(half(second)));
+                let pair = _mm512_or_si512(_mm512_slli_epi32::<16>(half(first)), half(second));
                 _mm512_storeu_si512(words.as_mut_ptr().cast(), pair);
             }
         }

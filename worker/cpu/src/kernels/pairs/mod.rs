@@ -1,8 +1,8 @@
 //! Products of weights and activations that are both rounded to bfloat16, added up in float32.
 //!
-//! Two inputs that follow each other are a pair, which one instruction multiplies and adds up. A product
-//! is one chain of such additions along the pairs, so it has the same bits whatever other rows and
-//! outputs are computed with it. What is not a normal number counts as 0.
+//! Two inputs that follow each other are a pair, which one instruction multiplies and adds up, one after
+//! the other. So a product is one chain of multiply-adds along the inputs, and has the same bits whatever
+//! other rows and outputs are computed with it. What is not a normal number counts as 0.
 
 mod avx512;
 
@@ -49,7 +49,7 @@ pub(super) fn multiply(
     products: &mut Rectangle<'_>,
 ) {
     let mut blocks = [PairBlock([[0; GROUP]; PAIRS]); CHUNK];
-    let count = x.pairs().div_ceil(PAIRS);
+    let count = x.columns().div_ceil(PAIRS);
     for group in 0..run.groups() {
         let outputs = group * GROUP..products.columns().min((group + 1) * GROUP);
         for start in (0..count).step_by(CHUNK) {
@@ -59,7 +59,7 @@ pub(super) fn multiply(
                 kernels.expand_block(run, group, at, &mut block);
                 avx512::round(bf16, &block, rounded);
             }
-            let pairs = start * PAIRS..x.pairs().min(chunk.end * PAIRS);
+            let pairs = start * PAIRS..x.columns().min(chunk.end * PAIRS);
             for (rows, panel) in x.panels() {
                 let width = rows.len();
                 let tile = Tile {

@@ -1,0 +1,83 @@
+//! Panels of which a kernel reads one column of all rows at a time.
+
+use std::{marker::PhantomData, ops::Range};
+
+use bytemuck::Pod;
+
+use super::panels::Panels;
+use crate::{
+    CpuError,
+    disjoint::Disjoint,
+    workspace::{Buffer, Workspace},
+};
+
+/// Items of 32 bits in panels of a few rows. Within a panel the rows' items of one column lie side by
+/// side, so that a kernel reads one stream however many rows it multiplies.
+pub(crate) struct ColumnPanels<T> {
+    memory: Buffer,
+    panels: Panels,
+    items: PhantomData<T>,
+}
+
+impl<T: Pod> ColumnPanels<T> {
+    pub(super) fn new(
+        workspace: &Workspace,
+        rows: usize,
+        columns: usize,
+        panel_rows: usize,
+    ) -> Result<Self, CpuError> {
+        const { assert!(size_of::<T>() == size_of::<f32>(), "buffers count floats") };
+        let panels = Panels::new(rows, columns, panel_rows);
+        Ok(Self { memory: workspace.take(rows * columns)?, panels, items: PhantomData })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.panels.rows
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.panels.columns
+    }
+
+    /// The panels in order: which rows, and their items as `[columns][rows of the panel]`.
+    pub(crate) fn panels(&self) -> impl Iterator<Item = (Range<usize>, &[T])> {
+        let items: &[T] = bytemuck::cast_slice(self.memory.as_slice());
+        (0..self.panels.count).map(move |panel| {
+            let rows = self.panels.rows_of(panel);
+            let columns = self.panels.columns;
+            (rows.clone(), &items[rows.start * columns..rows.end * columns])
+        })
+    }
+
+    pub(super) fn writer(&mut self) -> ColumnWriter<'_, T> {
+        let items = bytemuck::cast_slice_mut(self.memory.as_mut_slice());
+        ColumnWriter { panels: self.panels, items: Disjoint::new(items) }
+    }
+}
+
+/// Fills [`ColumnPanels`] from several threads.
+pub(super) struct ColumnWriter<'a, T> {
+    panels: Panels,
+    items: Disjoint<'a, T>,
+}
+
+impl<T> ColumnWriter<'_, T> {
+    /// Writes items of `row`, from `column` on.
+    ///
+    /// # Safety
+    /// No other thread writes these items.
+    pub(super) unsafe fn put(
+        &self,
+        row: usize,
+        column: usize,
+        items: impl ExactSizeIterator<Item = T>,
+    ) {
+        assert!(column + items.len() <= self.panels.columns, "columns within the operand");
+        let rows = self.panels.rows_of(self.panels.of_row(row));
+        let first = rows.start * self.panels.columns + column * rows.len() + (row - rows.start);
+        for (at, item) in items.enumerate() {
+            // SAFETY: the caller owns the item.
+            unsafe { self.items.set(first + at * rows.len(), item) };
+        }
+    }
+}
