@@ -4,13 +4,14 @@ While they run they only note what came and when; `events` looks at it later.
 """
 
 import json
+import math
 import selectors
 import socket
 import time
 from dataclasses import dataclass, field
 
 # Longest silence of all answers.
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
 
 
 class Failed(Exception):
@@ -25,23 +26,26 @@ class Stream:
     received: list = field(default_factory=list)
 
 
-def play(address, path, bodies, clients):
-    """The stream of each body; so many clients send one after another of them."""
-    waiting = list(reversed(bodies))
-    streams = []
+def play(address, path, bodies, clients, due=None):
+    """The stream of each body; so many clients send one after another of them.
+
+    `due` says how many seconds after the first each is sent at the earliest, in ascending order."""
+    waiting = list(reversed(list(zip(due or [0.0] * len(bodies), bodies))))
+    streams, began = [], time.perf_counter()
     with selectors.DefaultSelector() as selector:
-
-        def send():
-            stream = Stream(time.perf_counter())
-            connection = connect(address, path, waiting.pop())
-            selector.register(connection, selectors.EVENT_READ, stream)
-            streams.append(stream)
-
-        for _ in range(min(clients, len(bodies))):
-            send()
-        while selector.get_map():
-            ready = selector.select(PATIENCE_S)
-            if not ready:
+        while waiting or selector.get_map():
+            patience = PATIENCE_S
+            while waiting and len(selector.get_map()) < clients:
+                early = began + waiting[-1][0] - time.perf_counter()
+                if early > 0:
+                    patience = early
+                    break
+                stream = Stream(time.perf_counter())
+                connection = connect(address, path, waiting.pop()[1])
+                selector.register(connection, selectors.EVENT_READ, stream)
+                streams.append(stream)
+            ready = selector.select(patience)
+            if not ready and patience == PATIENCE_S:
                 raise Failed(f"nothing came for {PATIENCE_S:.0f} s")
             for key, _ in ready:
                 try:
@@ -53,8 +57,6 @@ def play(address, path, bodies, clients):
                     continue
                 selector.unregister(key.fileobj)
                 key.fileobj.close()
-                if waiting:
-                    send()
     return streams
 
 
@@ -126,3 +128,14 @@ def checked(times, count):
     if len(times) != count:
         raise Failed(f"{len(times)} tokens came of {count}")
     return times
+
+
+def gaps_ms(streams):
+    """Between one token and the next, of all streams' times."""
+    pairs = [pair for times in streams for pair in zip(times, times[1:])]
+    return [1000 * (after - before) for before, after in pairs]
+
+
+def percentile(values, percent):
+    """The nearest rank."""
+    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]

@@ -5,8 +5,9 @@
                        [--quality PERPLEXITY TEXT...]
 
 Needs nothing but Python, the peers that `install.py` installs, and cargo for the machine's limits. A
-peer that isn't there is left out, and said to be. Prints the tables of `report.py`, and writes what
-it measured to FILE, from which `report.py` makes tables and a picture again.
+peer that isn't there is left out, and said to be; so is a part that can't be measured, and then the
+program ends with 1. Prints the tables of `report.py`, and writes what it measured to FILE after each
+part, from which `report.py` makes tables and a picture again.
 
 engine   prefill of 512 tokens, and decoding of 1, 8 and 32 sequences: each measure of each subject
          once a round; who is not measured sleeps. Prompts are random tokens, new in each round and
@@ -14,7 +15,8 @@ engine   prefill of 512 tokens, and decoding of 1, 8 and 32 sequences: each meas
          timed over HTTP, from the request to its first token, or from token to token.
 http     32 clients, each with two prompts of 128 tokens, one after the other, and 64 tokens to get for
          each; to each server in turn.
-startup  from the start of the program to the first token of an answer.
+startup  from the start of the program to the first token of an answer; of llama-server without its
+         warming up, which would be part of it.
 limits   what the machine's memory and arithmetic give, once a round.
 quality  what the program PERPLEXITY prints of the model and the files TEXT.
 
@@ -25,11 +27,9 @@ With --isa avx2 or scalar shardrun is held to an instruction set, and llama.cpp'
 import argparse
 import functools
 import json
-import math
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -41,8 +41,9 @@ import peers
 import report
 import subjects
 import weights
-from clients import Failed
+from clients import Failed, gaps_ms, percentile
 from deployment import Deployment
+from process import end_on_signals
 
 SEED = 1
 THREADS = 2
@@ -67,20 +68,22 @@ class Run:
     """The subjects, and what was found of them so far."""
 
     def __init__(self, arguments):
-        self.arguments = arguments
+        self.arguments, self.rounds = arguments, arguments.rounds or (3 if arguments.quick else 7)
+        self.began, self.load_before = time.monotonic(), os.getloadavg()[0]
         self.cores = machine.cores(THREADS)
         if len(self.cores) < THREADS:
             raise Failed(f"the comparison needs {THREADS} CPUs; this process may use {len(self.cores)}")
         self.model, self.build = model(arguments), peers.Build(arguments.isa)
         self.weights = weights.read(self.model)
-        self.found = {part: {} for part in ("engine", "http", "startup")}
-        self.left_out = {part: {} for part in self.found}
+        self.found = {"engine": {}, "http": {}, "startup": {}, "quality": []}
+        self.left_out, self.failed = {part: {} for part in self.found}, {}
         self.limits, self.versions, self.commit = {}, {}, machine.commit()
 
     def ours(self, tp_size):
-        settings = [f"model.isa={self.arguments.isa}"] if self.arguments.isa else []
-        shardrun, config = self.arguments.shardrun, self.arguments.config
-        return Deployment(shardrun, config, tp_size, self.cores, settings)
+        settings = [f"model.tp_size={tp_size}", f"model.threads={THREADS // tp_size}"]
+        if self.arguments.isa:
+            settings.append(f"model.isa={self.arguments.isa}")
+        return Deployment(self.arguments.shardrun, self.arguments.config, self.cores, settings)
 
     @functools.cached_property
     def q4_0(self):
@@ -101,6 +104,43 @@ class Run:
 
     def note(self, part, measure, name, value):
         self.found[part].setdefault(measure, {}).setdefault(name, []).append(value)
+
+    def measure(self, part, what):
+        """A part, whole or not at all; what was measured before is kept."""
+        try:
+            what(self)
+        except Failed as reason:
+            print(f"not measured: {part}: {reason}", file=sys.stderr, flush=True)
+            self.failed[part] = str(reason)
+            self.found[part] = None
+        if self.arguments.json:
+            text = json.dumps(self.results(), indent=1)
+            Path(self.arguments.json).write_text(text, encoding="utf-8")
+
+    def results(self):
+        return {
+            "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+            "commit": self.commit,
+            "minutes": round((time.monotonic() - self.began) / 60, 1),
+            "rounds": self.rounds,
+            "load_before": self.load_before,
+            "machine": machine.description(),
+            "cores": sorted(self.cores),
+            "share_a_core": machine.share_a_core(self.cores),
+            "isa": self.arguments.isa,
+            "model": {"file": Path(self.model).name} | vars(self.weights),
+            "versions": self.versions,
+            "other_weight_bytes": self.other_weight_bytes(),
+            "left_out": self.left_out,
+            "failed": self.failed,
+            "limits": self.limits,
+            **self.found,
+        }
+
+    def other_weight_bytes(self):
+        """Bytes of those who have the model in another type."""
+        name = report.LLAMA_CPP_Q4_0
+        return {name: weights.read(self.q4_0).bytes} if name in self.versions else {}
 
 
 class Started:
@@ -138,8 +178,8 @@ class Started:
                 yield name, value
 
 
-def engine(run, rounds):
-    sequences = max(BATCHES)
+def engine(run):
+    rounds, sequences = run.rounds, max(BATCHES)
     makers = {
         report.SHARDRUN: lambda: run.ours(1),
         report.TENSOR_PARALLEL: lambda: run.ours(2),
@@ -174,14 +214,15 @@ def engine_measures(round):
     return measures
 
 
-def http(run, rounds, slow):
+def http(run):
+    rounds = min(run.rounds, 1 if run.arguments.quick else 3)
     makers = {
         report.SHARDRUN: lambda: run.ours(1),
         report.LLAMA_CPP: lambda: subjects.llama_server(run.build, run.model, run.cores, CLIENTS),
         report.LLAMA_CPP_Q4_0: lambda: subjects.llama_server(run.build, run.q4_0, run.cores, CLIENTS),
         report.VLLM: lambda: subjects.vllm(run.arguments.isa, run.cores, CLIENTS),
     }
-    if not slow:
+    if run.arguments.quick:
         del makers[report.LLAMA_CPP]
     with Started(run, "http", makers) as started:
         run.versions |= started.versions()
@@ -203,8 +244,7 @@ def load(server, prompts):
     answers = server.answers(prompts, TOKENS_OUT, CLIENTS)
     total = max(times[-1] for _, times in answers) - min(began for began, _ in answers)
     first = [1000 * (times[0] - began) for began, times in answers]
-    pairs = [pair for _, times in answers for pair in zip(times, times[1:])]
-    gaps = [1000 * (after - before) for before, after in pairs]
+    gaps = gaps_ms([times for _, times in answers])
     return {
         "output tokens/s": len(answers) * TOKENS_OUT / total,
         "first token p50, ms": percentile(first, 50),
@@ -214,19 +254,16 @@ def load(server, prompts):
     }
 
 
-def percentile(values, percent):
-    """The nearest rank."""
-    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
-
-
-def startup(run, rounds):
+def startup(run):
+    rounds, cold = min(run.rounds, 3), ["--no-warmup"]
     makers = {
         report.SHARDRUN: lambda: run.ours(1),
-        report.LLAMA_CPP: lambda: subjects.llama_server(run.build, run.model, run.cores, CLIENTS),
+        report.LLAMA_CPP: lambda: subjects.llama_server(run.build, run.model, run.cores, CLIENTS, cold),
     }
     answer = lambda server: server.answers(texts("startup", 1, PROMPT), 4, 1)
-    for _ in range(rounds):
-        for name in [name for name in makers if name not in run.left_out["startup"]]:
+    for round in range(rounds):
+        names = [name for name in makers if name not in run.left_out["startup"]]
+        for name in names if round % 2 == 0 else names[::-1]:
             began, clock = time.perf_counter(), time.time()
             with Started(run, "startup", {name: makers[name]}) as started:
                 for _, [(_, times)] in started.ask(0, answer):
@@ -240,20 +277,16 @@ def startup(run, rounds):
 
 def quality(run):
     """The last table that the program prints: columns two spaces apart, the same number in each row."""
-    if not run.arguments.quality:
-        return None
-    progress("quality", 1, 1)
     program, *text = run.arguments.quality
     try:
         done = subprocess.run([program, run.model, *text], capture_output=True, text=True)
-        reason = done.stderr.strip()[-300:] if done.returncode != 0 else None
     except OSError as error:
-        reason = error.strerror
-    if reason:  # the rest was measured all the same
-        print(f"left out: quality: {program}: {reason}", file=sys.stderr, flush=True)
-        return None
+        raise Failed(f"{program}: {error.strerror}") from None
     rows = [re.split(r"\s{2,}", line.strip()) for line in done.stdout.splitlines()]
-    return [row for row in rows if len(row) == len(rows[-1])]
+    if done.returncode != 0 or not rows:
+        raise Failed(f"{program}: {done.stderr.strip()[-300:] or f'it ended with {done.returncode}'}")
+    run.found["quality"] = [row for row in rows if len(row) == len(rows[-1])]
+    progress("quality", 1, 1)
 
 
 def model(arguments):
@@ -271,40 +304,6 @@ def progress(part, round, rounds):
     print(f"{part}: {f'round {round} of {rounds}' if round else 'warm'}", file=sys.stderr, flush=True)
 
 
-def measure(arguments):
-    began, load_before = time.monotonic(), os.getloadavg()[0]
-    run = Run(arguments)
-    rounds, http_rounds = (3, 1) if arguments.quick else (7, 3)
-    rounds = arguments.rounds or rounds
-    engine(run, rounds)
-    http(run, min(rounds, http_rounds), slow=not arguments.quick)
-    startup(run, min(rounds, 3))
-    return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": run.commit,
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "rounds": rounds,
-        "load_before": load_before,
-        "machine": machine.description(),
-        "cores": sorted(run.cores),
-        "share_a_core": machine.share_a_core(run.cores),
-        "isa": arguments.isa,
-        "model": {"file": Path(run.model).name} | vars(run.weights),
-        "versions": run.versions,
-        "other_weight_bytes": other_weight_bytes(run),
-        "left_out": run.left_out,
-        "limits": run.limits,
-        **run.found,
-        "quality": quality(run),
-    }
-
-
-def other_weight_bytes(run):
-    """Bytes of those who have the model in another type."""
-    name = report.LLAMA_CPP_Q4_0
-    return {name: weights.read(run.q4_0).bytes} if name in run.versions else {}
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("shardrun")
@@ -317,18 +316,19 @@ def main():
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds is at least 1")
-    # What was started is stopped then, too.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    if arguments.json and not os.access(Path(arguments.json).parent, os.W_OK):
+        parser.error(f"--json: no file can be written in {Path(arguments.json).parent}")
+    end_on_signals()
     try:
-        results = measure(arguments)
+        run = Run(arguments)
+        for part in (engine, http, startup, *([quality] if arguments.quality else [])):
+            run.measure(part.__name__, part)
     except Failed as reason:
         sys.exit(f"compare: {reason}")
     except KeyboardInterrupt:
         sys.exit(130)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print(report.terminal(results))
+    print(report.terminal(run.results()))
+    sys.exit(1 if run.failed else 0)
 
 
 if __name__ == "__main__":

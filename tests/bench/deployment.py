@@ -1,8 +1,10 @@
 """A deployment of ours: a subject of the engine's measures and a server, both over HTTP."""
 
+import http.client
 import re
 import statistics
 import subprocess
+import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -12,17 +14,23 @@ from process import START_S, Process, stopped_on_failure
 
 
 class Deployment:
-    def __init__(self, shardrun, config, tp_size, cores, settings=()):
+    """A deployment file with settings, each `KEY=VALUE`, in a run folder that goes when it stops."""
+
+    def __init__(self, shardrun, config, cores, settings):
+        self.folder = tempfile.TemporaryDirectory(prefix="shardrun-bench-", ignore_cleanup_errors=True)
         command = [shardrun, "serve", config, "--http-port", "0", "--metrics-port", "0"]
-        command += ["--tp-size", tp_size, "--threads", len(cores) // tp_size]
-        for setting in settings:
+        for setting in [f"run.dir={self.folder.name}", *settings]:
             command += ["--set", setting]
-        self.address = None
         self.process = Process(command, cores, stdout=subprocess.PIPE)
-        with stopped_on_failure(self.process):
-            while not self.address:
-                if found := re.search(r"HTTP +http://(\S+)", self.process.line(START_S)):
-                    self.address = found[1]
+        with stopped_on_failure(self):
+            self.address = self.announced("HTTP")
+            self.metrics = self.announced("metrics")
+
+    def announced(self, what):
+        """The next address that it prints as this."""
+        while True:
+            if found := re.search(rf"{what} +http://([^/\s]+)", self.process.line(START_S)):
+                return found[1]
 
     def prefill(self, prompt):
         [(began, times)] = self.tokens([prompt], 1)
@@ -43,6 +51,12 @@ class Deployment:
 
     def tokens(self, prompts, count):
         """When each prompt was sent, and when each of its tokens came."""
+        number = lambda event: len(token_ids(event))
+        streams = self.streams([(prompt, count) for prompt in prompts])
+        return [(stream.began, checked(times_of(stream, number), count)) for stream in streams]
+
+    def streams(self, requests, due=None):
+        """A stream for each (prompt, tokens to generate); sent at once, or each when it is due."""
         bodies = [
             {
                 "input_ids": prompt,
@@ -52,11 +66,10 @@ class Deployment:
                 "streaming": True,
                 "exclude_input_in_output": True,
             }
-            for prompt in prompts
+            for prompt, count in requests
         ]
         path = "/v2/models/tensorrt_llm/generate_stream"
-        streams = clients.play(self.address, path, bodies, len(bodies))
-        return [(stream.began, checked(times_of(stream, token_ids), count)) for stream in streams]
+        return clients.play(self.address, path, bodies, len(bodies), due)
 
     def answers(self, texts, tokens, count):
         bodies = [{"text_input": text, "max_tokens": tokens, "end_id": -1, "stream": True} for text in texts]
@@ -64,10 +77,23 @@ class Deployment:
         streams = clients.play(self.address, path, bodies, count)
         return [(stream.began, checked(times_of(stream, lambda event: 1), tokens)) for stream in streams]
 
+    def counter(self, name):
+        """What /metrics says of it now."""
+        connection = http.client.HTTPConnection(self.metrics, timeout=clients.PATIENCE_S)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        except OSError as error:
+            raise Failed(f"{self.metrics}: {error}") from None
+        finally:
+            connection.close()
+        if found := re.search(rf"^{name}\S* (\S+)$", text, re.MULTILINE):
+            return float(found[1])
+        raise Failed(f"/metrics has no {name}")
+
     def logged(self):
         """When the first line of the first rank's log was written, on the clock of the day."""
-        folder = re.search(r"logs are in (\S+)", self.process.words())
-        logs = list(Path(folder[1]).glob("logs/rank0.*")) if folder else []
+        logs = list(Path(self.folder.name).glob("*/logs/rank0.*"))
         if not logs:
             raise Failed("its first rank left no log")
         moment = logs[0].read_text(encoding="utf-8").split(None, 1)[0]
@@ -75,8 +101,10 @@ class Deployment:
 
     def stop(self):
         self.process.stop()
+        self.folder.cleanup()
 
 
 def token_ids(event):
+    """Of an event of the tokens' endpoint, which writes a single one as a number."""
     ids = event["output_ids"]
-    return len(ids) if isinstance(ids, list) else 1
+    return ids if isinstance(ids, list) else [ids]

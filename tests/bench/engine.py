@@ -4,9 +4,10 @@
     python3 engine.py SHARDRUN CONFIG [--rounds 5] [--json FILE] [--only WORKLOAD] [--rate RATE]
                       [--set KEY=VALUE]
 
-Needs nothing but Python. For each workload it starts one deployment of CONFIG a variant, and then
-plays the same requests to one after the other, several times over; who is not being measured
-sleeps. Prints medians of the rounds, with the least and the most, and ratios to the first variant.
+Needs nothing but Python. For each workload it starts one deployment of CONFIG a variant, all on the
+same cores, and then plays the same requests to one after the other, several times over; who is not
+being measured sleeps. Prints medians of the rounds, with the least and the most, and ratios to the
+first variant.
 
 in_flight      requests of mixed lengths that arrive at random, to each batching policy
 shared_prefix  requests that begin with the same long text and arrive together, with and without
@@ -26,18 +27,18 @@ than the first variant's are counted.
 """
 
 import argparse
-import concurrent.futures
-import http.client
 import json
-import math
 import os
 import random
-import re
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
+
+import machine
+from clients import Failed, checked, events, gaps_ms, percentile, times_of
+from deployment import Deployment, token_ids
+from process import end_on_signals
 
 SEED = 1
 VOCABULARY = range(100, 49000)  # of SmolLM2, without its special tokens
@@ -132,97 +133,37 @@ WORKLOADS = {
 }
 
 
-class Deployment:
-    """A deployment, over HTTP."""
-
-    def __init__(self, arguments, settings):
-        command = [arguments.shardrun, "serve", arguments.config]
-        command += ["--http-port", "0", "--metrics-port", "0"]
-        for pair in [f"{key}={value}" for key, value in settings.items()] + arguments.set:
-            command += ["--set", pair]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        for line in self.process.stdout:
-            if found := re.search(r"HTTP +http://(\S+)", line):
-                self.address = found[1]
-            if found := re.search(r"metrics +http://([^/\s]+)", line):
-                self.metrics = found[1]
-                return
-        sys.exit(f"this did not start; it says why: {' '.join(command)}")
-
-    def counter(self, name):
-        connection = http.client.HTTPConnection(self.metrics)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-        return float(re.search(rf"^{name}\S* (\S+)$", text, re.MULTILINE)[1])
-
-    def play(self, requests):
-        """Sends each request when it is due; the answers, when all are there."""
-        bodies = [encode(request) for request in requests]
-        with concurrent.futures.ThreadPoolExecutor(len(requests)) as pool:
-            began = time.perf_counter()
-            futures = []
-            for request, body in zip(requests, bodies):
-                time.sleep(max(0.0, began + request.due - time.perf_counter()))
-                futures.append(pool.submit(self.ask, body))
-            chunks = [future.result() for future in futures]
-        answers = [Answer(began + request.due, *events(of)) for request, of in zip(requests, chunks)]
-        for number, (request, answer) in enumerate(zip(requests, answers)):
-            if len(answer.tokens) != request.output:
-                sys.exit(f"request {number} got {len(answer.tokens)} of {request.output} tokens")
-        return answers
-
-    def ask(self, body):
-        """What comes back, and when; it is looked at later, so as to leave the engine its cores."""
-        connection = http.client.HTTPConnection(self.address)
-        connection.request("POST", "/v2/models/tensorrt_llm/generate_stream", body)
-        response = connection.getresponse()
-        if response.status != 200:
-            sys.exit(f"status {response.status}: {response.read().decode()}")
-        chunks = []
-        while chunk := response.read1(1 << 16):
-            chunks.append((time.perf_counter(), chunk))
-        connection.close()
-        return chunks
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
+def start(arguments, settings):
+    pairs = [f"{key}={value}" for key, value in settings.items()] + arguments.set
+    return Deployment(arguments.shardrun, arguments.config, arguments.cores, pairs)
 
 
-def encode(request):
-    inputs = {
-        "input_ids": request.prompt,
-        "input_lengths": len(request.prompt),
-        "request_output_len": request.output,
-        "end_id": -1,
-        "streaming": True,
-        "exclude_input_in_output": True,
-    }
-    return json.dumps(inputs).encode()
+def cores(arguments):
+    """So many as a deployment has threads; fewer if there are fewer."""
+    command = [arguments.shardrun, "plan", arguments.config, "--json"]
+    for pair in arguments.set:
+        command += ["--set", pair]
+    try:
+        planned = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise Failed(f"{arguments.shardrun}: {error.strerror}; `make build` builds it") from None
+    if planned.returncode != 0:
+        sys.exit(planned.returncode)  # it said why
+    return machine.cores(sum(rank["threads"] for rank in json.loads(planned.stdout)["ranks"]))
 
 
-def events(chunks):
-    """Tokens of a stream, and the time of each."""
-    tokens, times, pending = [], [], b""
-    for when, chunk in chunks:
-        *whole, pending = (pending + chunk).split(b"\n\n")
-        for event in whole:
-            data = json.loads(event.removeprefix(b"data: "))
-            if "error" in data:
-                sys.exit(data["error"])
-            new = data["output_ids"]
-            new = new if isinstance(new, list) else [new]
-            tokens += new
-            times += [when] * len(new)
-    return tokens, times
+def ask(deployment, requests):
+    """Sends each request when it is due; the answers, when all are there."""
+    due = [request.due for request in requests]
+    streams = deployment.streams([(request.prompt, request.output) for request in requests], due)
+    began = streams[0].began
+    return [answer(began + request.due, stream, request) for request, stream in zip(requests, streams)]
 
 
-def percentile(values, percent):
-    """The nearest rank."""
-    return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
+def answer(due, stream, request):
+    times = times_of(stream, lambda event: len(token_ids(event)))
+    tokens = [token for _, event in events(stream) for token in token_ids(event)]
+    return Answer(due, tokens, checked(times, request.output))
 
 
 def figures(answers):
@@ -230,11 +171,7 @@ def figures(answers):
     total = max(answer.times[-1] for answer in answers) - answers[0].due
     first = [1000 * (answer.times[0] - answer.due) for answer in answers]
     last = [1000 * (answer.times[-1] - answer.due) for answer in answers]
-    gaps = [
-        1000 * (after - before)
-        for answer in answers
-        for before, after in zip(answer.times, answer.times[1:])
-    ]
+    gaps = gaps_ms([answer.times for answer in answers])
     return {
         "output tokens/s": sum(len(answer.tokens) for answer in answers) / total,
         "total, s": total,
@@ -249,10 +186,10 @@ def figures(answers):
 
 def measured_rate(arguments):
     """Requests a second: LOAD times what in-flight batching ends when all of them wait."""
-    deployment = Deployment(arguments, WORKLOADS["in_flight"].settings)
+    deployment = start(arguments, WORKLOADS["in_flight"].settings)
     try:
-        deployment.play(mixed(0, "warm-up")[:8])
-        answers = deployment.play(mixed(0, "rate"))
+        ask(deployment, mixed(0, "warm-up")[:8])
+        answers = ask(deployment, mixed(0, "rate"))
     finally:
         deployment.stop()
     return LOAD * len(answers) / figures(answers)["total, s"]
@@ -265,8 +202,8 @@ def measure(workload, rate, arguments):
     deployments = {}
     try:
         for name, settings in workload.variants.items():
-            deployments[name] = Deployment(arguments, workload.settings | settings)
-            deployments[name].play(workload.requests(rate, "warm-up")[:8])
+            deployments[name] = start(arguments, workload.settings | settings)
+            ask(deployments[name], workload.requests(rate, "warm-up")[:8])
         for round in range(arguments.rounds):
             requests = workload.requests(rate, round)
             first = round % len(names)  # nobody always goes first
@@ -287,7 +224,7 @@ def measure(workload, rate, arguments):
 def play(deployment, requests, counters):
     """Figures of one round, and the tokens of each answer."""
     before = {what: deployment.counter(name) for what, name in counters.items()}
-    answers = deployment.play(requests)
+    answers = ask(deployment, requests)
     counted = {what: deployment.counter(name) - before[what] for what, name in counters.items()}
     return figures(answers) | counted, [answer.tokens for answer in answers]
 
@@ -314,16 +251,7 @@ def show(title, found):
     sys.stdout.flush()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("shardrun")
-    parser.add_argument("config")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="also write the results there")
-    parser.add_argument("--only", choices=WORKLOADS, help="one workload rather than all")
-    parser.add_argument("--rate", type=float, help="requests a second of in_flight and pressure")
-    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of every deployment; goes last")
-    arguments = parser.parse_args()
+def compare(arguments):
     load = [os.getloadavg()[0]]
     rate = arguments.rate or measured_rate(arguments)
     print(f"load before: {load[0]:.2f}; rounds: {arguments.rounds}; mixed requests a second: {rate:.2f}")
@@ -340,10 +268,31 @@ def main():
     load.append(os.getloadavg()[0])
     print(f"\nload after: {load[1]:.2f}")
     if arguments.json:
-        report = {"seed": SEED, "rate": rate, "cores": os.cpu_count(), "load": load, "set": arguments.set}
-        report["workloads"] = results
+        report = {"seed": SEED, "rate": rate, "cores": sorted(arguments.cores), "load": load}
+        report |= {"set": arguments.set, "workloads": results}
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=1)
 
 
-main()
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shardrun")
+    parser.add_argument("config")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="also write the results there")
+    parser.add_argument("--only", choices=WORKLOADS, help="one workload rather than all")
+    parser.add_argument("--rate", type=float, help="requests a second of in_flight and pressure")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of every deployment; goes last")
+    arguments = parser.parse_args()
+    end_on_signals()
+    try:
+        arguments.cores = cores(arguments)
+        compare(arguments)
+    except Failed as reason:
+        sys.exit(f"engine: {reason}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -119,7 +119,7 @@ def main():
     for name, install in wanted:
         try:
             install()
-        except (Unavailable, OSError) as reason:
+        except (Unavailable, OSError, tarfile.TarError) as reason:
             print(f"{name} is left out: {reason}", file=sys.stderr)
 
 

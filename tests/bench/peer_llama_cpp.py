@@ -100,16 +100,13 @@ def prompt_rows(prompt, sequence):
 
 
 def quantize(model, copy):
-    """Makes the copy in one step, so that there is never a part of one."""
     parameters = api.llama_model_quantize_default_params()
     parameters.ftype = api.LLAMA_FTYPE_MOSTLY_Q4_0
     parameters.allow_requantize = True
     parameters.nthread = os.cpu_count()
-    part = f"{copy}.part{os.getpid()}"
-    status = api.llama_model_quantize(model.encode(), part.encode(), parameters)
+    status = api.llama_model_quantize(model.encode(), copy.encode(), parameters)
     if status != 0:
         sys.exit(f"llama_model_quantize gives {status} for {model}")
-    os.rename(part, copy)
 
 
 if __name__ == "__main__":

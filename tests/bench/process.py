@@ -2,7 +2,9 @@
 
 import os
 import select
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -73,3 +75,10 @@ def stopped_on_failure(process):
     except BaseException:
         process.stop()
         raise
+
+
+def end_on_signals():
+    """Signals that end this program are exceptions then, so that what it has started is stopped, too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))

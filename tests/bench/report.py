@@ -40,6 +40,7 @@ LIMITS = {
     "bf16": "bf16 in registers, GFLOP/s",
     "f32": "f32 in registers, GFLOP/s",
 }
+PARTS = ("engine", "http", "startup")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -162,10 +163,15 @@ def limits_table(results):
 
 
 def tables(results):
-    yield from engine_tables(results)
-    yield http_table(results)
-    yield startup_table(results)
-    yield limits_table(results)
+    """Of what was measured; `facts` says what was not."""
+    if results["engine"]:
+        yield from engine_tables(results)
+    if results["http"]:
+        yield http_table(results)
+    if results["startup"]:
+        yield startup_table(results)
+    if results["limits"]:
+        yield limits_table(results)
     if results["quality"]:
         yield "Quality: perplexity by mode", results["quality"][0], results["quality"][1:]
 
@@ -193,6 +199,9 @@ def facts(results):
             reasons.setdefault((name, reason), []).append(part)
     for (name, reason), parts in reasons.items():
         yield f"Left out of {', '.join(parts)}: {name}: {reason}."
+    missing = {part: "the comparison did not get there" for part in PARTS if not results[part]}
+    for part, reason in (missing | results["failed"]).items():
+        yield f"Not measured: {part}: {reason}."
 
 
 def terminal(results):
@@ -227,12 +236,14 @@ def write_page(results, page):
 
 def panels(results):
     """For the picture: medians of who was measured, and the limit where there is one."""
-    for measure, words in MEASURES.items():
+    for measure, words in MEASURES.items() if results["engine"] else ():
         values = results["engine"][measure]
         names = [name for name in subjects(results, "engine") if name in values]
         bars = [(title(results, name), statistics.median(values[name])) for name in names]
         limits = [limit(results, round, SHARDRUN, measure)[1] for round in range(results["rounds"])]
         yield f"{words}, tokens/s", bars, statistics.median(limits)
+    if not results["http"]:
+        return
     values = results["http"]["output tokens/s"]
     names = [name for name in subjects(results, "http") if name in values]
     bars = [

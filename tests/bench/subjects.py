@@ -17,7 +17,8 @@ import peers
 from clients import Failed, checked, times_of
 from process import START_S, Process, stopped_on_failure
 
-MEASURE_S = 180.0
+# Longest measure of a peer: to begin with, and for each token that it reads or makes.
+MEASURE_S, TOKEN_S = 60.0, 1.0
 HERE = Path(__file__).parent
 
 
@@ -37,18 +38,21 @@ class Peer:
             raise Failed(value["error"])
         return value
 
-    def order(self, **what):
+    def order(self, what, prompts, tokens):
+        """Seconds of a measure in which each prompt is followed by so many tokens."""
+        order = {"do": what, "prompts": prompts, "tokens": tokens}
         try:
-            self.process.popen.stdin.write(json.dumps(what).encode() + b"\n")
+            self.process.popen.stdin.write(json.dumps(order).encode() + b"\n")
         except OSError:
             raise Failed(self.process.last_words()) from None
-        return self.answer(MEASURE_S)["seconds"]
+        passed = sum(len(prompt) + tokens for prompt in prompts)
+        return self.answer(MEASURE_S + TOKEN_S * passed)["seconds"]
 
     def prefill(self, prompt):
-        return len(prompt) / self.order(do="prefill", prompts=[prompt])
+        return len(prompt) / self.order("prefill", [prompt], 0)
 
     def decode(self, prompts, tokens):
-        return len(prompts) * tokens / self.order(do="decode", prompts=prompts, tokens=tokens)
+        return len(prompts) * tokens / self.order("decode", prompts, tokens)
 
     def stop(self):
         self.process.stop()
@@ -74,19 +78,24 @@ def q4_0(build, model):
     if not copy.exists():
         if not build.library.exists():
             raise Failed(NOT_INSTALLED)
-        command = [peers.PYTHON, HERE / "peer_llama_cpp.py", "quantize", model, copy]
-        process = Process(command, os.sched_getaffinity(0), llama_cpp_environment(build))
-        with stopped_on_failure(process):
-            if process.popen.wait() != 0:
-                raise Failed(process.last_words())
+        part = copy.with_name(f"{copy.name}.part{os.getpid()}")
+        command = [peers.PYTHON, HERE / "peer_llama_cpp.py", "quantize", model, part]
+        try:
+            process = Process(command, os.sched_getaffinity(0), llama_cpp_environment(build))
+            with stopped_on_failure(process):
+                if process.popen.wait() != 0:
+                    raise Failed(process.last_words())
+            part.rename(copy)
+        finally:
+            part.unlink(missing_ok=True)
     return str(copy)
 
 
 def openvino(isa, model, cores, sequences):
-    if not list(peers.VENV.glob("lib/python*/site-packages/openvino_genai")):
-        raise Failed(NOT_INSTALLED)
     if isa:
         raise Failed(f"it can't be held to {isa}")
+    if not list(peers.VENV.glob("lib/python*/site-packages/openvino_genai")):
+        raise Failed(NOT_INSTALLED)
     return Peer("peer_openvino.py", [model, len(cores), sequences], cores)
 
 
@@ -153,12 +162,12 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def llama_server(build, model, cores, sequences):
+def llama_server(build, model, cores, sequences, options=()):
     if not build.server.exists():
         raise Failed(f"not built for {build.isa}" if build.isa else NOT_INSTALLED)
     port = free_port()
     command = [build.server, "--model", model, "--host", "127.0.0.1", "--port", port]
-    command += ["--threads", len(cores), "--parallel", sequences, "--ctx-size", 256 * sequences]
+    command += ["--threads", len(cores), "--parallel", sequences, "--ctx-size", 256 * sequences, *options]
     version = f"llama-cpp-python {peers.LLAMA_CPP_PYTHON}"
     server = Server(version, command, cores, {}, {"cache_prompt": False})
     return server.wait(f"127.0.0.1:{port}")
