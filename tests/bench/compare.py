@@ -41,6 +41,7 @@ import peers
 import report
 import subjects
 import weights
+from arguments import whole_number, writable_file
 from clients import Failed, gaps_ms, percentile
 from deployment import Deployment
 from process import end_on_signals
@@ -115,7 +116,7 @@ class Run:
             self.found[part] = None
         if self.arguments.json:
             text = json.dumps(self.results(), indent=1)
-            Path(self.arguments.json).write_text(text, encoding="utf-8")
+            self.arguments.json.write_text(text, encoding="utf-8")
 
     def results(self):
         return {
@@ -309,15 +310,11 @@ def main():
     parser.add_argument("shardrun")
     parser.add_argument("config")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and the fastest peer over HTTP")
-    parser.add_argument("--rounds", type=int, help="rounds of the engine's measures")
-    parser.add_argument("--json", metavar="FILE", help="also write what was measured there")
+    parser.add_argument("--rounds", type=whole_number, help="rounds of the engine's measures")
+    parser.add_argument("--json", type=writable_file, metavar="FILE", help="also write what was measured there")
     parser.add_argument("--isa", choices=["avx2", "scalar"], help="instructions to do with")
     parser.add_argument("--quality", nargs="+", metavar=("PERPLEXITY", "TEXT"))
     arguments = parser.parse_args()
-    if arguments.rounds is not None and arguments.rounds < 1:
-        parser.error("--rounds is at least 1")
-    if arguments.json and not os.access(Path(arguments.json).parent, os.W_OK):
-        parser.error(f"--json: no file can be written in {Path(arguments.json).parent}")
     end_on_signals()
     try:
         run = Run(arguments)

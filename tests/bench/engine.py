@@ -36,6 +36,7 @@ import sys
 from dataclasses import dataclass
 
 import machine
+from arguments import positive, whole_number, writable_file
 from clients import Failed, checked, events, gaps_ms, percentile, times_of
 from deployment import Deployment, token_ids
 from process import end_on_signals
@@ -270,18 +271,17 @@ def compare(arguments):
     if arguments.json:
         report = {"seed": SEED, "rate": rate, "cores": sorted(arguments.cores), "load": load}
         report |= {"set": arguments.set, "workloads": results}
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=1)
+        arguments.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("shardrun")
     parser.add_argument("config")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="also write the results there")
+    parser.add_argument("--rounds", type=whole_number, default=5)
+    parser.add_argument("--json", type=writable_file, help="also write the results there")
     parser.add_argument("--only", choices=WORKLOADS, help="one workload rather than all")
-    parser.add_argument("--rate", type=float, help="requests a second of in_flight and pressure")
+    parser.add_argument("--rate", type=positive, help="requests a second of in_flight and pressure")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of every deployment; goes last")
     arguments = parser.parse_args()
     end_on_signals()
