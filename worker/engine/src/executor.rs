@@ -97,8 +97,8 @@ impl<B: Backend> Executor<B> {
         &self.model
     }
 
-    /// Runs `plan`, then gives `take` what was to be computed of the sampled rows, if this is rank 0 and there are
-    /// any.
+    /// Runs `plan`, then gives `take` what was to be computed of the sampled rows, if this is rank 0 and
+    /// there are any.
     ///
     /// # Errors
     /// [`ExecuteError`]; the ranks are out of step then, and the instance is lost.

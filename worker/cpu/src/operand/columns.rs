@@ -41,12 +41,7 @@ impl<T: Pod> ColumnPanels<T> {
 
     /// The panels in order: which rows, and their items as `[columns][rows of the panel]`.
     pub(crate) fn panels(&self) -> impl Iterator<Item = (Range<usize>, &[T])> {
-        let items: &[T] = bytemuck::cast_slice(self.memory.as_slice());
-        (0..self.panels.count).map(move |panel| {
-            let rows = self.panels.rows_of(panel);
-            let columns = self.panels.columns;
-            (rows.clone(), &items[rows.start * columns..rows.end * columns])
-        })
+        self.panels.slices(bytemuck::cast_slice(self.memory.as_slice()))
     }
 
     pub(super) fn writer(&mut self) -> ColumnWriter<'_, T> {

@@ -126,6 +126,7 @@ impl OperandWriter<'_> {
             kernels.quantise(values, unsafe { quants.place(row, column, values.len()) });
         }
         if let Some(words) = &self.pairs {
+            assert!(column.is_multiple_of(2), "the first column of a pair");
             // SAFETY: the caller owns the elements.
             unsafe { words.put(row, column / 2, pairs(values)) };
         }

@@ -19,6 +19,15 @@ impl Panels {
         self.rows * panel / self.count..self.rows * (panel + 1) / self.count
     }
 
+    /// The panels in order: which rows, and what `items` has for them, which is as many for each row.
+    pub(super) fn slices<T>(self, items: &[T]) -> impl Iterator<Item = (Range<usize>, &[T])> {
+        (0..self.count).map(move |panel| {
+            let rows = self.rows_of(panel);
+            let of_row = items.len() / self.rows;
+            (rows.clone(), &items[rows.start * of_row..rows.end * of_row])
+        })
+    }
+
     /// The panel that holds `row`.
     pub(super) fn of_row(&self, row: usize) -> usize {
         ((row + 1) * self.count - 1) / self.rows

@@ -80,12 +80,7 @@ impl QuantPanels {
 
     /// The panels in order: which rows, and their records.
     pub(crate) fn panels(&self) -> impl Iterator<Item = (Range<usize>, &[u8])> {
-        let bytes: &[u8] = bytemuck::cast_slice(self.memory.as_slice());
-        let row_bytes = self.panels.columns / SUB_BLOCK * TOKEN_BYTES;
-        (0..self.panels.count).map(move |panel| {
-            let rows = self.panels.rows_of(panel);
-            (rows.clone(), &bytes[rows.start * row_bytes..rows.end * row_bytes])
-        })
+        self.panels.slices(bytemuck::cast_slice(self.memory.as_slice()))
     }
 
     pub(super) fn writer(&mut self) -> QuantWriter<'_> {

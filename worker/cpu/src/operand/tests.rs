@@ -4,13 +4,17 @@ use crate::{
     testing::{Random, kernels_that_run},
 };
 
-const BOTH: Forms = Forms { floats: true, quants: true, pairs: false };
+/// All that there are for these kernels.
+fn forms(kernels: Kernels) -> Forms {
+    Forms { floats: true, quants: true, pairs: kernels.has_pairs() }
+}
 
 /// An operand of `values`, written in two parts a row.
 fn operand(kernels: Kernels, values: &[Vec<f32>]) -> Operand {
     let columns = values.first().map_or(SUB_BLOCK, Vec::len);
     let workspace = Workspace::default();
-    let mut operand = Operand::new(&workspace, values.len(), columns, kernels, BOTH).unwrap();
+    let forms = forms(kernels);
+    let mut operand = Operand::new(&workspace, values.len(), columns, kernels, forms).unwrap();
     let writer = operand.writer();
     for (row, values) in values.iter().enumerate() {
         let (first, rest) = values.split_at(SUB_BLOCK);
@@ -71,6 +75,13 @@ fn what_is_put_is_in_the_panels() {
                 next = panel.end;
             }
             assert_eq!(next, rows);
+            for (panel, words) in operand.pairs().iter().flat_map(|pairs| pairs.panels()) {
+                for row in panel.clone() {
+                    for (pair, word) in super::pairs(&values[row]).enumerate() {
+                        assert_eq!(words[pair * panel.len() + row - panel.start], word);
+                    }
+                }
+            }
             let meant = meant(operand.quants().unwrap());
             assert_eq!(meant.len(), rows);
             for (meant, values) in meant.iter().flatten().zip(values.iter().flatten()) {
