@@ -29,6 +29,9 @@ BUILD = {
     "LLAMA_BUILD_UI": "OFF",
     "LLAMA_USE_PREBUILT_UI": "OFF",
     "LLAMA_OPENSSL": "OFF",
+    # GCC 12 and others leave out what is stored where only AMX's instruction for shapes of tiles reads it,
+    # and llama.cpp ends with a fault: https://github.com/ggml-org/llama.cpp/issues/20824
+    "CMAKE_CXX_FLAGS": "-fno-tree-dse -fno-dse",
 }
 BEYOND_X86_64 = ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")
 INSTRUCTIONS = {

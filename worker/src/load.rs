@@ -62,6 +62,7 @@ pub(crate) fn shard(rank: &Rank, file: &Gguf, life: &Life) -> anyhow::Result<Loa
         IsaChoice::Avx2 => Kernels::new(Isa::Avx2)?,
         IsaChoice::Avx512 => Kernels::new(Isa::Avx512)?,
         IsaChoice::Avx512Bf16 => Kernels::new(Isa::Avx512Bf16)?,
+        IsaChoice::Amx => Kernels::new(Isa::Amx)?,
     };
     let share = &rank.share;
     let options = CpuOptions {

@@ -119,6 +119,8 @@ words! {
         Avx512 = "avx512",
         /// 512-bit vectors, and products of bfloat16.
         Avx512Bf16 = "avx512bf16",
+        /// The same, and tiles of bfloat16.
+        Amx = "amx",
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
-use shardrun_cpu::{Activations, Isa, Kernels};
+use shardrun_cpu::{Activations, Kernels};
 use shardrun_files::Gguf;
 use shardrun_model::{CacheType, ModelConfig};
 use shardrun_tests::Losses;
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
 
     let mut exact = None;
     let mut modes = vec![Activations::Float32, Activations::Int8];
-    if Kernels::detect().isa() == Isa::Avx512Bf16 {
+    if Kernels::detect().has_pairs() {
         modes.push(Activations::Bfloat16);
     }
     for activations in modes {

@@ -74,7 +74,7 @@ fn check(
             println!("skipped: this machine has no {isa}");
             continue;
         };
-        if activations == Activations::Bfloat16 && isa != Isa::Avx512Bf16 {
+        if activations == Activations::Bfloat16 && !kernels.has_pairs() {
             continue;
         }
         let computing = Computing { kernels, activations, cache };

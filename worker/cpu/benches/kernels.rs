@@ -27,7 +27,7 @@ fn int8<const TYPE: u32>(bencher: Bencher<'_, '_>, rows: usize) {
     product(bencher, TYPE, rows, Activations::Int8);
 }
 
-#[divan::bench(args = ROWS, consts = [1, 3, 8, 30])]
+#[divan::bench(args = ROWS, consts = [1, 2, 3, 6, 8, 12, 14, 30])]
 fn bfloat16<const TYPE: u32>(bencher: Bencher<'_, '_>, rows: usize) {
     product(bencher, TYPE, rows, Activations::Bfloat16);
 }

@@ -40,9 +40,7 @@ pub enum Activations {
     /// others with float32.
     Int8,
     /// All of them with bfloat16, to which weights are rounded, too; what is not a normal number counts
-    /// as 0. Needs [`Isa::Avx512Bf16`].
-    ///
-    /// [`Isa::Avx512Bf16`]: crate::Isa::Avx512Bf16
+    /// as 0. Needs kernels that [have pairs](Kernels::has_pairs).
     Bfloat16,
     /// All of them with float32: exact, and several times slower.
     Float32,

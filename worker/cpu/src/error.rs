@@ -20,7 +20,8 @@ pub enum CpuError {
     },
     /// No instruction set has this name.
     #[error(
-        "'{name}' is no instruction set; known are 'scalar', 'avx2', 'avx512' and 'avx512bf16'"
+        "'{name}' is no instruction set; known are 'scalar', 'avx2', 'avx512', \
+         'avx512bf16' and 'amx'"
     )]
     UnknownIsa {
         /// The name as given.
@@ -29,7 +30,7 @@ pub enum CpuError {
     /// Activations can't be in bfloat16.
     #[error(
         "model.activations is \"bf16\", and the kernels '{isa}' have no products of bfloat16; \
-         'avx512bf16' have, where the CPU has it"
+         'avx512bf16' and 'amx' have, where the CPU has it"
     )]
     NoBfloat16 {
         /// The instruction set that was asked for, or found.

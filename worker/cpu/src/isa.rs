@@ -17,11 +17,15 @@ pub enum Isa {
     /// The same with BF16, with which attention multiplies a cache of bfloat16 as it is: so it gives other
     /// bits than without.
     Avx512Bf16,
+    /// The same with AMX for bfloat16, where the operating system lets a process use it. Activations in
+    /// bfloat16 are multiplied with its tiles, which give other bits than without.
+    Amx,
 }
 
 impl Isa {
     /// All of them, the fastest last.
-    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
+    pub const ALL: [Self; 5] =
+        [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// The fastest that runs on this CPU.
     #[must_use]
@@ -37,6 +41,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512bf16",
+            Self::Amx => "amx",
         }
     }
 }
@@ -71,7 +76,7 @@ mod tests {
         let error = "avx".parse::<Isa>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "'avx' is no instruction set; known are 'scalar', 'avx2', 'avx512' and 'avx512bf16'"
+            "'avx' is no instruction set; known are 'scalar', 'avx2', 'avx512', 'avx512bf16' and 'amx'"
         );
     }
 

@@ -7,6 +7,8 @@
 #[macro_use]
 mod rows;
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod int8;
 #[cfg(target_arch = "x86_64")]
@@ -25,7 +27,7 @@ use crate::{
     CpuError, Isa,
     disjoint::Rectangle,
     matrix::{FloatType, GROUP, QuantWeights, Run, SUB_BLOCK, Weights},
-    operand::{FloatPanels, PairPanels, QuantPanels, QuantRow},
+    operand::{FloatPanels, PairOrder, PairPanels, PairRow, QuantPanels, QuantRow},
 };
 
 pub(crate) use plane::Plane;
@@ -50,6 +52,8 @@ enum Variant {
     Avx512(vector::Avx512),
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(attention::Avx512Bf16),
+    #[cfg(target_arch = "x86_64")]
+    Amx(amx::Amx),
 }
 
 /// Calls the same function of whichever kernels these are.
@@ -64,6 +68,11 @@ macro_rules! each {
             #[cfg(target_arch = "x86_64")]
             Variant::Avx512Bf16(kernels) => {
                 let $variant = kernels.without_bf16();
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(kernels) => {
+                let $variant = kernels.without_amx().without_bf16();
                 $call
             }
         }
@@ -95,8 +104,10 @@ impl Kernels {
             Isa::Avx512 => vector::Avx512::new().map(Variant::Avx512),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => attention::Avx512Bf16::new().map(Variant::Avx512Bf16),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => amx::Amx::new().map(Variant::Amx),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 => None,
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Bf16 | Isa::Amx => None,
         };
         variant.map(Self)
     }
@@ -112,6 +123,8 @@ impl Kernels {
             Variant::Avx512(_) => Isa::Avx512,
             #[cfg(target_arch = "x86_64")]
             Variant::Avx512Bf16(_) => Isa::Avx512Bf16,
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(_) => Isa::Amx,
         }
     }
 
@@ -179,8 +192,17 @@ impl Kernels {
     }
 
     /// Whether there are kernels for activations in bfloat16.
-    pub(crate) fn has_pairs(self) -> bool {
-        self.isa() == Isa::Avx512Bf16
+    #[must_use]
+    pub fn has_pairs(self) -> bool {
+        matches!(self.isa(), Isa::Avx512Bf16 | Isa::Amx)
+    }
+
+    /// How the columns of operands in bfloat16 are paired.
+    pub(crate) fn pair_order(self) -> PairOrder {
+        match self.isa() {
+            Isa::Amx => PairOrder::EvenFirst,
+            _ => PairOrder::Natural,
+        }
     }
 
     /// Products in bfloat16 of all rows of `x` with weights of any type: see [`pairs`].
@@ -194,13 +216,32 @@ impl Kernels {
         products: &mut Rectangle<'_>,
     ) {
         run.check();
-        assert_eq!(x.columns(), run.inputs().div_ceil(2), "pairs of all inputs");
+        assert_eq!(x.columns(), self.pair_order().pairs(run.inputs()), "pairs of all inputs");
         assert_eq!(x.rows(), products.rows(), "products for all rows");
         assert!(products.columns().div_ceil(GROUP) == run.groups(), "products of all groups");
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Variant::Avx512Bf16(bf16) => pairs::multiply(self, bf16, run, x, products),
+            Variant::Avx512Bf16(bf16) => pairs::multiply_chains(self, bf16, run, x, products),
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(amx) => pairs::multiply_tiles(self, amx, run, x, products),
             _ => panic!("{} has no products of bfloat16", self.isa()),
+        }
+    }
+
+    /// Rounds as many elements as `row` has room for to bfloat16.
+    ///
+    /// # Panics
+    /// If there are no such kernels.
+    pub(crate) fn round(self, values: &[f32], row: PairRow<'_>) {
+        assert_eq!(self.pair_order().pairs(values.len()), row.len(), "elements for all pairs");
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Variant::Avx512Bf16(bf16) => pairs::round_row(bf16, values, &row, self.pair_order()),
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(amx) => {
+                pairs::round_row(amx.without_amx(), values, &row, self.pair_order());
+            }
+            _ => panic!("{} doesn't round to bfloat16", self.isa()),
         }
     }
 

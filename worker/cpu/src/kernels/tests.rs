@@ -149,6 +149,26 @@ fn assert_near(got: f32, want: f32, magnitude: f32, tolerance: f32) {
     assert!((got - want).abs() <= tolerance * magnitude, "{got} is not {want} within {tolerance}");
 }
 
+/// One chain of multiply-adds, of each pair the second first.
+fn chain(weights: &[f32], inputs: &[f32]) -> f32 {
+    let pairs = weights.chunks(2).zip(inputs.chunks(2));
+    let terms = pairs.flat_map(|(weights, inputs)| weights.iter().zip(inputs).rev());
+    terms.fold(0.0, |sum, (w, x)| f32::mul_add(*w, *x, sum))
+}
+
+/// Of each block of thirty-two, one chain of the first of all pairs and one of the second, and their sums
+/// added.
+fn chains_of_blocks(order: PairOrder, weights: &[f32], inputs: &[f32]) -> f32 {
+    weights.chunks(SUB_BLOCK).zip(inputs.chunks(SUB_BLOCK)).fold(0.0, |sum, (weights, inputs)| {
+        let [first, second] = [0, 1].map(|from| {
+            let columns = (from..SUB_BLOCK).step_by(2).map(|place| order.column_at(place));
+            let columns = columns.filter(|&column| column < weights.len());
+            columns.fold(0.0, |sum, at| f32::mul_add(weights[at], inputs[at], sum))
+        });
+        sum + (first + second)
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -218,15 +238,16 @@ proptest! {
         let weights: Vec<Vec<f32>> = (0..outputs)
             .map(|output| given.weights(output).iter().map(rounded).collect())
             .collect();
-        let mut chains = Vec::new();
+        let (mut chains, mut tiles) = (Vec::new(), Vec::new());
         for inputs in &given.inputs {
             let inputs: Vec<f32> = inputs.iter().map(rounded).collect();
-            chains.extend(weights.iter().map(|weights| {
-                weights.iter().zip(&inputs).fold(0.0, |sum, (w, x)| f32::mul_add(*w, *x, sum))
-            }));
+            chains.extend(weights.iter().map(|weights| chain(weights, &inputs)));
+            let order = PairOrder::EvenFirst;
+            tiles.extend(weights.iter().map(|weights| chains_of_blocks(order, weights, &inputs)));
         }
         for kernels in kernels_that_run().filter(|kernels| kernels.has_pairs()) {
-            prop_assert_eq!(&given.products(kernels, rows, PAIRS), &chains);
+            let expected = if kernels.isa() == Isa::Amx { &tiles } else { &chains };
+            prop_assert_eq!(&given.products(kernels, rows, PAIRS), expected);
         }
     }
 

@@ -8,6 +8,7 @@ use super::panels::Panels;
 use crate::{
     CpuError,
     disjoint::Disjoint,
+    matrix::GROUP,
     workspace::{Buffer, Workspace},
 };
 
@@ -28,7 +29,9 @@ impl<T: Pod> ColumnPanels<T> {
     ) -> Result<Self, CpuError> {
         const { assert!(size_of::<T>() == size_of::<f32>(), "buffers count floats") };
         let panels = Panels::new(rows, columns, panel_rows);
-        Ok(Self { memory: workspace.take(rows * columns)?, panels, items: PhantomData })
+        // Kernels may read a whole register where a panel has fewer rows.
+        let memory = workspace.take(rows * columns + GROUP)?;
+        Ok(Self { memory, panels, items: PhantomData })
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -41,11 +44,16 @@ impl<T: Pod> ColumnPanels<T> {
 
     /// The panels in order: which rows, and their items as `[columns][rows of the panel]`.
     pub(crate) fn panels(&self) -> impl Iterator<Item = (Range<usize>, &[T])> {
-        self.panels.slices(bytemuck::cast_slice(self.memory.as_slice()))
+        self.panels.slices(&bytemuck::cast_slice(self.memory.as_slice())[..self.len()])
+    }
+
+    fn len(&self) -> usize {
+        self.rows() * self.columns()
     }
 
     pub(super) fn writer(&mut self) -> ColumnWriter<'_, T> {
-        let items = bytemuck::cast_slice_mut(self.memory.as_mut_slice());
+        let len = self.len();
+        let items = &mut bytemuck::cast_slice_mut(self.memory.as_mut_slice())[..len];
         ColumnWriter { panels: self.panels, items: Disjoint::new(items) }
     }
 }
@@ -57,6 +65,16 @@ pub(super) struct ColumnWriter<'a, T> {
 }
 
 impl<T> ColumnWriter<'_, T> {
+    /// Where the item of `row` and `column` is, and how far it is from one column to the next. There are
+    /// `len` columns from there on.
+    pub(super) fn pointer(&self, row: usize, column: usize, len: usize) -> (*mut T, usize) {
+        assert!(column + len <= self.panels.columns, "columns within the operand");
+        let rows = self.panels.rows_of(self.panels.of_row(row));
+        let panel = rows.start * self.panels.columns..rows.end * self.panels.columns;
+        let place = column * rows.len() + (row - rows.start);
+        (self.items.pointer(panel).wrapping_add(place), rows.len())
+    }
+
     /// Writes items of `row`, from `column` on.
     ///
     /// # Safety

@@ -10,17 +10,14 @@ mod tests;
 
 use crate::{CpuError, Kernels, workspace::Workspace};
 
+pub(crate) use pairs::{PairOrder, PairPanels, PairRow};
 pub(crate) use quants::{QuantPanels, QuantRow, QuantToken, TOKEN_BYTES};
 
 use columns::{ColumnPanels, ColumnWriter};
-use pairs::pairs;
 use quants::QuantWriter;
 
 /// Activations in float32.
 pub(crate) type FloatPanels = ColumnPanels<f32>;
-
-/// Activations in bfloat16: a column is a pair of the operand's, in one word.
-pub(crate) type PairPanels = ColumnPanels<u32>;
 
 /// What matrices are multiplied with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +56,12 @@ impl Operand {
         let quants =
             quants.then(|| QuantPanels::new(workspace, rows, columns, kernels.quant_panel_rows()));
         let pairs = forms.pairs.then(|| {
-            PairPanels::new(workspace, rows, columns.div_ceil(2), kernels.pair_panel_rows())
+            PairPanels::new(
+                workspace,
+                rows,
+                kernels.pair_order().pairs(columns),
+                kernels.pair_panel_rows(),
+            )
         });
         Ok(Self {
             rows,
@@ -125,10 +127,11 @@ impl OperandWriter<'_> {
             // SAFETY: the caller owns the elements.
             kernels.quantise(values, unsafe { quants.place(row, column, values.len()) });
         }
-        if let Some(words) = &self.pairs {
+        if let Some(pairs) = &self.pairs {
             assert!(column.is_multiple_of(2), "the first column of a pair");
+            let len = kernels.pair_order().pairs(values.len());
             // SAFETY: the caller owns the elements.
-            unsafe { words.put(row, column / 2, pairs(values)) };
+            kernels.round(values, unsafe { pairs.place(row, column / 2, len) });
         }
     }
 }

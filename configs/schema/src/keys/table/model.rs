@@ -74,7 +74,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Word(Isa::WORDS),
         fallback: Fallback::Is("auto"),
         doc: "Kernels of the CPU backend. `auto` takes the last of these that the processor has; \
-              `avx512` needs VNNI, too, and `avx512bf16` multiplies a cache in `bf16` as it is. \
+              `avx512` needs VNNI, too, `avx512bf16` multiplies a cache in `bf16` as it is, and \
+              `amx`, which Linux must allow, has tiles for activations in `bf16`. \
               Ranks of different kernels give different bits: name one where requests may go on \
               on other nodes and must go on the same.",
     },
@@ -85,7 +86,7 @@ pub(super) const KEYS: &[Key] = &[
         doc: "What the CPU backend multiplies weights with. `int8`: quantised ones with whole \
               numbers of eight bits and a scale for every 32 elements; the perplexity of \
               SmolLM2-135M grows by 0.1 to 0.4 % with it and a cache in `bf16`, as the text is. \
-              `bf16`: all weights are rounded to it, too; needs the kernels `avx512bf16`. `f32`: \
+              `bf16`: all weights are rounded to it, too; needs the kernels `avx512bf16` or `amx`. `f32`: \
               exact, and several times slower.",
     },
     Key {

@@ -15,7 +15,7 @@ fn every_problem_is_told_with_its_place() {
             "command line: unknown key model.tp; did you mean model.tp_size?",
             "/etc/d/x.toml:4:11: model.tp_size is the string \"2\"; expected an integer from 1 to 256",
             "/etc/d/x.toml:5:11: model.threads is 0; allowed: \"auto\" or an integer from 1 to 1024",
-            "/etc/d/x.toml:6:7: model.isa is \"sse\"; allowed: one of \"auto\", \"scalar\", \"avx2\", \"avx512\", \"avx512bf16\"",
+            "/etc/d/x.toml:6:7: model.isa is \"sse\"; allowed: one of \"auto\", \"scalar\", \"avx2\", \"avx512\", \"avx512bf16\", \"amx\"",
             "/etc/d/x.toml:8:10: model.device is \"cuda\"; allowed: one of \"auto\", \"cpu\" (there is no CUDA backend yet)",
             "SHARDRUN_SERVER_HTTP_PORT: server.http_port is 70000; allowed: an integer from 0 to 65535",
             "command line: kv_cache.tokens_per_block is 24; allowed: a power of two from 8 to 256",

@@ -115,6 +115,8 @@ impl AttentionKernels {
             super::Variant::Avx512(avx512) => Self(Variant::Avx512(avx512)),
             #[cfg(target_arch = "x86_64")]
             super::Variant::Avx512Bf16(kernels) => Self(Variant::Avx512Bf16(kernels)),
+            #[cfg(target_arch = "x86_64")]
+            super::Variant::Amx(kernels) => Self(Variant::Avx512Bf16(kernels.without_amx())),
         }
     }
 

@@ -293,8 +293,15 @@ unsafe fn quants<Q: Quants>(sub_block: *const u8) -> [__m512i; 8] {
     }
 }
 
+/// The scales of a sub-block's halves, and the minima.
+///
+/// # Safety
+/// The CPU has the features of [`Avx512`], and the record and its sub-block are there.
 #[inline(always)]
-unsafe fn scales<Q: Quants>(record: *const u8, sub_block: *const u8) -> ([__m512; 2], [__m512; 2]) {
+pub(in crate::kernels) unsafe fn scales<Q: Quants>(
+    record: *const u8,
+    sub_block: *const u8,
+) -> ([__m512; 2], [__m512; 2]) {
     // SAFETY: the caller has the CPU's features and vouches for the record.
     unsafe {
         let halves = |from: *const u8| _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()));

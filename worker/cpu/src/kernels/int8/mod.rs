@@ -14,6 +14,9 @@ mod scalar;
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::scales;
+
 use super::plane::Plane;
 use crate::{
     disjoint::Rectangle,
