@@ -19,8 +19,9 @@ command -v mpicc >/dev/null 2>&1 && command -v mpirun >/dev/null 2>&1 || need op
 any() { for path in "$@"; do [ -e "$path" ] && return 0; done; return 1; }
 # libclang.so* and libclang-14.so*; libclang-cpp.so* is another library.
 [ -n "${LIBCLANG_PATH:-}" ] ||
-    any /usr/lib/llvm-*/lib/libclang[.-][0-9s]*so* /usr/lib/*/libclang[.-][0-9s]*so* \
-        /usr/lib64/libclang[.-][0-9s]*so* ||
+    any /usr/lib/llvm-*/lib/libclang.so* /usr/lib/llvm-*/lib/libclang-[0-9]*.so* \
+        /usr/lib/*/libclang.so* /usr/lib/*/libclang-[0-9]*.so* \
+        /usr/lib64/libclang.so* /usr/lib64/libclang-[0-9]*.so* ||
     need libclang1-14
 [ -n "${BINDGEN_EXTRA_CLANG_ARGS:-}" ] ||
     any /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h ||

@@ -2,8 +2,8 @@
 //! rows at once. Of a block, the first inputs of all pairs are one chain of multiply-adds and the second
 //! ones another; their sum is added to the product.
 //!
-//! Weights are a tile's rows as they are. Those of rows that a panel doesn't have are whatever follows it in
-//! memory, and so are their products, which nobody reads.
+//! Where a panel has fewer than sixteen rows, the tile's other columns are whatever follows in memory, and so
+//! are their products, which nobody reads.
 
 use std::{arch::asm, mem::MaybeUninit, ops::Range};
 
