@@ -333,3 +333,13 @@ fn kernels_say_what_they_are() {
         assert_eq!(Kernels::new(kernels.isa()).expect("as before").isa(), kernels.isa());
     }
 }
+
+#[test]
+fn a_row_has_the_same_bits_among_more_than_a_band() {
+    // More inputs than are rounded at once, and more panels than wait for the others.
+    let given = Given::new(TensorType::Q4_1, 40, 4, 530, 4);
+    for kernels in kernels_that_run().filter(|kernels| kernels.has_pairs()) {
+        let together = given.products(kernels, 530, PAIRS);
+        assert_eq!(given.products(kernels, 16, PAIRS), together, "{}", kernels.isa());
+    }
+}
