@@ -1,19 +1,19 @@
 //! One shared-memory segment.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, posix_fallocate};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, open, posix_fallocate};
 use nix::sys::stat::{Mode, fstat};
-use nix::unistd::geteuid;
+use nix::unistd::{geteuid, linkat};
 
 use crate::{SHM_ROOT, ShmError};
 
-/// Marks a segment as ours; written last, so a half-made segment is nobody's.
+/// Marks a segment as ours.
 const MAGIC: u64 = u64::from_le_bytes(*b"shardrun");
 /// Changes whenever the meaning of a payload does.
 const VERSION: u64 = 1;
@@ -30,8 +30,9 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Makes a segment with `payload_bytes` of zeros, readable by this user alone, and locks it. A
-    /// dead process's segment of the same name is replaced.
+    /// Makes a segment with `payload_bytes` of zeros, readable by this user alone, and locks it. It gets
+    /// its name last: nobody sees it half made, and a process killed meanwhile leaves nothing. A dead
+    /// process's segment of the same name is replaced.
     ///
     /// # Errors
     /// [`ShmError::InUse`] if the name belongs to a running process; [`ShmError::Io`] if there is
@@ -41,25 +42,25 @@ impl Segment {
         if !crate::sweep::remove_if_dead(&path)? {
             return Err(ShmError::InUse { path });
         }
-        let flags =
-            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+        let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        let fd = open(SHM_ROOT, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|errno| ShmError::io("create", &path, errno))?;
         let lock = Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| ShmError::io("lock", &path, errno))?;
         let bytes = HEADER_BYTES + payload_bytes;
         // Reserved now, since a full /dev/shm would otherwise be a SIGBUS at the first touch.
-        let segment = posix_fallocate(lock.as_fd(), 0, bytes as libc::off_t)
+        let map = posix_fallocate(lock.as_fd(), 0, bytes as libc::off_t)
             .map_err(std::io::Error::from)
             .and_then(|()| MmapOptions::new().len(bytes).map_raw(&*lock))
-            .map(|map| Self { map, path: path.clone(), lock: Some(lock) });
-        let segment = segment.map_err(|source| {
-            let _ = std::fs::remove_file(&path);
-            ShmError::io("reserve memory for", &path, source)
-        })?;
+            .map_err(|source| ShmError::io("reserve memory for", &path, source))?;
+        let mut segment = Self { map, path, lock: None };
         segment.header(1).store(VERSION, Ordering::Relaxed);
         segment.header(2).store(payload_bytes as u64, Ordering::Relaxed);
         segment.header(0).store(MAGIC, Ordering::Release);
+        let unnamed = format!("/proc/self/fd/{}", lock.as_raw_fd());
+        linkat(AT_FDCWD, &*unnamed, AT_FDCWD, &segment.path, AtFlags::AT_SYMLINK_FOLLOW)
+            .map_err(|errno| ShmError::io("name", &segment.path, errno))?;
+        segment.lock = Some(lock);
         Ok(segment)
     }
 

@@ -207,6 +207,31 @@ mod tests {
     }
 
     #[test]
+    fn nothing_half_made_has_a_name() {
+        use std::sync::atomic::AtomicBool;
+        let prefix = unique("whole");
+        let name = format!("{prefix}0_reduce");
+        let path = Path::new(SHM_ROOT).join(&name);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let seen = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    seen.extend(File::open(&path).map(|file| is_segment(&file)).ok());
+                }
+                seen
+            });
+            for _ in 0..100 {
+                drop(Segment::create(&name, 1 << 20));
+            }
+            over.store(true, Ordering::Relaxed);
+            let seen = seen.join().unwrap();
+            assert!(seen.iter().all(|&whole| whole), "of {} seen", seen.len());
+        });
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn what_was_replaced_after_it_was_opened_is_left_alone() {
         let name = unique("replaced") + "0_mpi";
         let path = Path::new(SHM_ROOT).join(&name);
