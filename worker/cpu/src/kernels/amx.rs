@@ -42,35 +42,105 @@ impl Amx {
     }
 }
 
-/// As long as this lives, the thread's tiles are all of full size. Afterwards they are nothing that Linux
-/// would have to keep.
+/// Rows of a thread's eight tiles, and bytes of a row, as the instruction reads them.
+#[repr(C, align(64))]
+pub(super) struct TileShapes {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl TileShapes {
+    /// Tiles of so many rows and bytes of a row.
+    pub(super) const fn new(shapes: [(usize, usize); 8]) -> Self {
+        let mut all =
+            Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
+        let mut tile = 0;
+        while tile < shapes.len() {
+            let (rows, row_bytes) = shapes[tile];
+            assert!(rows >= 1 && rows <= TILE_ROWS, "rows of a tile");
+            assert!(row_bytes >= 4 && row_bytes <= 64 && row_bytes % 4 == 0, "words of a row");
+            (all.rows[tile], all.row_bytes[tile]) = (rows as u8, row_bytes as u16);
+            tile += 1;
+        }
+        all
+    }
+}
+
+/// The thread's tiles, as long as this lives. Afterwards they are nothing that Linux would have to keep.
 pub(super) struct Tiles {
     /// They are the thread's.
     thread: PhantomData<*mut u8>,
 }
 
 impl Tiles {
-    pub(super) fn new(_: Amx) -> Self {
-        /// As the instruction reads it.
-        #[repr(C, align(64))]
-        struct Shapes {
-            palette: u8,
-            start_row: u8,
-            reserved: [u8; 14],
-            row_bytes: [u16; 16],
-            rows: [u8; 16],
-        }
-        /// Eight tiles.
-        static SHAPES: Shapes = Shapes {
-            palette: 1,
-            start_row: 0,
-            reserved: [0; 14],
-            row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-            rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-        };
-        // SAFETY: the CPU has tiles of these shapes.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const SHAPES, options(nostack, readonly)) };
+    pub(super) fn new(_: Amx, shapes: &TileShapes) -> Self {
+        // SAFETY: the CPU has tiles of such shapes.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) shapes, options(nostack, readonly)) };
         Self { thread: PhantomData }
+    }
+
+    /// Makes tile `T` zeros.
+    #[inline(always)]
+    pub(super) fn zero<const T: u8>(&self) {
+        // SAFETY: the thread has tiles.
+        unsafe { asm!("tilezero tmm{t}", t = const T, options(nostack, nomem)) };
+    }
+
+    /// Reads tile `T`.
+    ///
+    /// # Safety
+    /// Its rows are there from `from` on, `stride` bytes apart.
+    #[inline(always)]
+    pub(super) unsafe fn load<const T: u8>(&self, from: *const u8, stride: usize) {
+        // SAFETY: the thread has tiles; the caller vouches for the memory.
+        unsafe {
+            asm!(
+                "tileloadd tmm{t}, [{from} + {stride}]",
+                t = const T,
+                from = in(reg) from,
+                stride = in(reg) stride,
+                options(nostack, readonly),
+            );
+        }
+    }
+
+    /// Writes tile `T`.
+    ///
+    /// # Safety
+    /// There is room for its rows from `to` on, `stride` bytes apart.
+    #[inline(always)]
+    pub(super) unsafe fn store<const T: u8>(&self, to: *mut u8, stride: usize) {
+        // SAFETY: the thread has tiles; the caller vouches for the memory.
+        unsafe {
+            asm!(
+                "tilestored [{to} + {stride}], tmm{t}",
+                t = const T,
+                to = in(reg) to,
+                stride = in(reg) stride,
+                options(nostack),
+            );
+        }
+    }
+
+    /// Adds to tile `C` the products of the rows of `A`, pairs of bfloat16, with the columns of `B`, whose
+    /// rows are pairs. Their shapes fit each other. The first factors of all pairs are one chain of
+    /// multiply-adds and the second ones another; their sum is added. What is not a normal number counts as
+    /// 0.
+    #[inline(always)]
+    pub(super) fn multiply_pairs<const C: u8, const A: u8, const B: u8>(&self) {
+        // SAFETY: the thread has tiles, and the CPU multiplies bfloat16 of them.
+        unsafe {
+            asm!(
+                "tdpbf16ps tmm{c}, tmm{a}, tmm{b}",
+                c = const C,
+                a = const A,
+                b = const B,
+                options(nostack, nomem),
+            );
+        }
     }
 }
 

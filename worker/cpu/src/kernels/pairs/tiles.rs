@@ -5,7 +5,7 @@
 //! Where a panel has fewer than sixteen rows, the tile's other columns are whatever follows in memory, and so
 //! are their products, which nobody reads.
 
-use std::{arch::asm, mem::MaybeUninit, ops::Range};
+use std::{mem::MaybeUninit, ops::Range};
 
 use super::{
     PAIRS,
@@ -16,7 +16,7 @@ use crate::{
     disjoint::Rectangle,
     kernels::{
         Kernels,
-        amx::{Amx, TILE_BYTES, TILE_ROWS, Tiles},
+        amx::{Amx, TILE_BYTES, TILE_ROWS, TileShapes, Tiles},
     },
     matrix::{GROUP, Run},
     operand::PairPanels,
@@ -44,7 +44,8 @@ pub(in crate::kernels) fn multiply(
     products: &mut Rectangle<'_>,
 ) {
     const { assert!(size_of::<TileBlock>() == TILE_BYTES && size_of::<Sums>() == TILE_BYTES) };
-    let _tiles = Tiles::new(amx);
+    static SHAPES: TileShapes = TileShapes::new([(TILE_ROWS, TILE_BYTES / TILE_ROWS); 8]);
+    let tiles = Tiles::new(amx, &SHAPES);
     let mut weights = [[const { MaybeUninit::uninit() }; CHUNK]; 2];
     let mut sums = [const { MaybeUninit::uninit() }; 2 * BAND];
     let blocks = x.columns() / PAIRS;
@@ -61,7 +62,7 @@ pub(in crate::kernels) fn multiply(
                 let place =
                     Place { groups: groups.clone(), chunk, add: at > 0, last: at + 1 == chunks };
                 let band = x.panels().skip(band * BAND).take(BAND);
-                multiply_band(amx, &weights, band, &place, &mut sums, products);
+                multiply_band((amx, &tiles), &weights, band, &place, &mut sums, products);
             }
         }
     }
@@ -80,7 +81,7 @@ struct Place {
 
 /// One or two panels and one or two groups.
 fn multiply_band<'x>(
-    amx: Amx,
+    (amx, tiles): (Amx, &Tiles),
     weights: &[[MaybeUninit<TileBlock>; CHUNK]; 2],
     mut panels: impl Iterator<Item = (Range<usize>, &'x [u32])>,
     place: &Place,
@@ -103,7 +104,8 @@ fn multiply_band<'x>(
         // added they were written, too.
         unsafe {
             let weights = weights.each_ref().map(|weights| weights.as_ptr().cast());
-            step(place.groups.len(), weights, inputs, blocks.len(), place.add, sums.as_mut_ptr());
+            let sums = sums.as_mut_ptr();
+            step(tiles, place.groups.len(), weights, inputs, blocks.len(), place.add, sums);
         }
         if !place.last {
             continue;
@@ -121,6 +123,7 @@ fn multiply_band<'x>(
 }
 
 /// Blocks of a panel.
+#[derive(Clone, Copy)]
 struct Inputs {
     first: *const u32,
     width: usize,
@@ -130,9 +133,10 @@ struct Inputs {
 /// `[groups][2 panels]`, adding what is there if `add`.
 ///
 /// # Safety
-/// The thread has tiles. There are as many blocks of weights and inputs, and sixteen words where a row
-/// of a panel begins, and the sums if they are to be added.
+/// There are as many blocks of weights and inputs, and sixteen words where a row of a panel begins, and
+/// the sums if they are to be added.
 unsafe fn step(
+    tiles: &Tiles,
     groups: usize,
     weights: [*const TileBlock; 2],
     inputs: [Option<Inputs>; 2],
@@ -145,123 +149,81 @@ unsafe fn step(
     // SAFETY: the caller's promises.
     unsafe {
         match (groups, second) {
-            (1, None) => tiles_1_1(weights, [&first, &first], blocks, add, sums),
-            (1, Some(second)) => tiles_1_2(weights, [&first, &second], blocks, add, sums),
-            (_, None) => tiles_2_1(weights, [&first, &first], blocks, add, sums),
-            (_, Some(second)) => tiles_2_2(weights, [&first, &second], blocks, add, sums),
+            (1, None) => step_of::<1, 1>(tiles, weights, [first, first], blocks, add, sums),
+            (1, Some(second)) => {
+                step_of::<1, 2>(tiles, weights, [first, second], blocks, add, sums);
+            }
+            (_, None) => step_of::<2, 1>(tiles, weights, [first, first], blocks, add, sums),
+            (_, Some(second)) => {
+                step_of::<2, 2>(tiles, weights, [first, second], blocks, add, sums);
+            }
         }
     }
 }
 
-/// The loop over blocks for some groups and panels. Tiles 0 to 3 are the sums, 4 and 5 the groups, 6 and 7
-/// the panels.
-macro_rules! tiles {
-    ($name:ident, zero: $zero:literal, load: $load:literal, multiply: $multiply:literal, store: $store:literal) => {
-        unsafe fn $name(
-            [weights, other]: [*const TileBlock; 2],
-            [inputs, others]: [&Inputs; 2],
-            blocks: usize,
-            add: bool,
-            sums: *mut MaybeUninit<Sums>,
-        ) {
-            // SAFETY: the caller of `step` vouches for all that is read and written.
-            unsafe {
-                asm!(
-                    "test {add}, {add}",
-                    "jnz 3f",
-                    $zero,
-                    "jmp 2f",
-                    "3:",
-                    $load,
-                    "2:",
-                    $multiply,
-                    "add {w0}, 1024",
-                    "lea {x0}, [{x0} + {s0}*8]",
-                    "lea {x0}, [{x0} + {s0}*8]",
-                    "lea {x1}, [{x1} + {s1}*8]",
-                    "lea {x1}, [{x1} + {s1}*8]",
-                    "dec {blocks}",
-                    "jnz 2b",
-                    $store,
-                    "/* {other} */",
-                    add = in(reg) usize::from(add),
-                    w0 = inout(reg) weights => _,
-                    other = in(reg) other as isize - weights as isize,
-                    x0 = inout(reg) inputs.first => _,
-                    x1 = inout(reg) others.first => _,
-                    s0 = in(reg) 4 * inputs.width,
-                    s1 = in(reg) 4 * others.width,
-                    line = in(reg) 64usize,
-                    blocks = inout(reg) blocks => _,
-                    sums = in(reg) sums,
-                    options(nostack),
-                );
+/// The same for `G` groups and `P` panels. Tiles 0 to 3 are the sums, 4 and 5 the groups, 6 and 7 the
+/// panels.
+///
+/// # Safety
+/// As [`step`].
+unsafe fn step_of<const G: usize, const P: usize>(
+    tiles: &Tiles,
+    weights: [*const TileBlock; 2],
+    mut inputs: [Inputs; 2],
+    blocks: usize,
+    add: bool,
+    sums: *mut MaybeUninit<Sums>,
+) {
+    /// Bytes from a row of a tile of weights or sums to the next.
+    const LINE: usize = TILE_BYTES / TILE_ROWS;
+    let sums: [*mut u8; 4] = std::array::from_fn(|at| sums.wrapping_add(at).cast());
+    // SAFETY: the caller vouches for all that is read and written.
+    unsafe {
+        if add {
+            tiles.load::<0>(sums[0], LINE);
+            if P == 2 {
+                tiles.load::<1>(sums[1], LINE);
+            }
+            if G == 2 {
+                tiles.load::<2>(sums[2], LINE);
+                if P == 2 {
+                    tiles.load::<3>(sums[3], LINE);
+                }
+            }
+        } else {
+            tiles.zero::<0>();
+            tiles.zero::<1>();
+            tiles.zero::<2>();
+            tiles.zero::<3>();
+        }
+        for block in 0..blocks {
+            tiles.load::<4>(weights[0].add(block).cast(), LINE);
+            tiles.load::<6>(inputs[0].first.cast(), 4 * inputs[0].width);
+            tiles.multiply_pairs::<0, 4, 6>();
+            if P == 2 {
+                tiles.load::<7>(inputs[1].first.cast(), 4 * inputs[1].width);
+                tiles.multiply_pairs::<1, 4, 7>();
+            }
+            if G == 2 {
+                tiles.load::<5>(weights[1].add(block).cast(), LINE);
+                tiles.multiply_pairs::<2, 5, 6>();
+                if P == 2 {
+                    tiles.multiply_pairs::<3, 5, 7>();
+                }
+            }
+            for panel in &mut inputs {
+                panel.first = panel.first.wrapping_add(PAIRS * panel.width);
             }
         }
-    };
+        tiles.store::<0>(sums[0], LINE);
+        if P == 2 {
+            tiles.store::<1>(sums[1], LINE);
+        }
+        if G == 2 {
+            tiles.store::<2>(sums[2], LINE);
+            if P == 2 {
+                tiles.store::<3>(sums[3], LINE);
+            }
+        }
+    }
 }
-
-tiles!(
-    tiles_1_1,
-    zero: "tilezero tmm0",
-    load: "tileloadd tmm0, [{sums} + {line}]",
-    multiply: "tileloadd tmm4, [{w0} + {line}]
-        tileloadd tmm6, [{x0} + {s0}]
-        tdpbf16ps tmm0, tmm4, tmm6",
-    store: "tilestored [{sums} + {line}], tmm0"
-);
-tiles!(
-    tiles_1_2,
-    zero: "tilezero tmm0
-        tilezero tmm1",
-    load: "tileloadd tmm0, [{sums} + {line}]
-        tileloadd tmm1, [{sums} + {line} + 1024]",
-    multiply: "tileloadd tmm4, [{w0} + {line}]
-        tileloadd tmm6, [{x0} + {s0}]
-        tdpbf16ps tmm0, tmm4, tmm6
-        tileloadd tmm7, [{x1} + {s1}]
-        tdpbf16ps tmm1, tmm4, tmm7",
-    store: "tilestored [{sums} + {line}], tmm0
-        tilestored [{sums} + {line} + 1024], tmm1"
-);
-tiles!(
-    tiles_2_1,
-    zero: "tilezero tmm0
-        tilezero tmm2",
-    load: "tileloadd tmm0, [{sums} + {line}]
-        tileloadd tmm2, [{sums} + {line} + 2048]",
-    multiply: "tileloadd tmm6, [{x0} + {s0}]
-        tileloadd tmm4, [{w0} + {line}]
-        tdpbf16ps tmm0, tmm4, tmm6
-        add {w0}, {other}
-        tileloadd tmm5, [{w0} + {line}]
-        sub {w0}, {other}
-        tdpbf16ps tmm2, tmm5, tmm6",
-    store: "tilestored [{sums} + {line}], tmm0
-        tilestored [{sums} + {line} + 2048], tmm2"
-);
-tiles!(
-    tiles_2_2,
-    zero: "tilezero tmm0
-        tilezero tmm1
-        tilezero tmm2
-        tilezero tmm3",
-    load: "tileloadd tmm0, [{sums} + {line}]
-        tileloadd tmm1, [{sums} + {line} + 1024]
-        tileloadd tmm2, [{sums} + {line} + 2048]
-        tileloadd tmm3, [{sums} + {line} + 3072]",
-    multiply: "tileloadd tmm4, [{w0} + {line}]
-        tileloadd tmm6, [{x0} + {s0}]
-        tdpbf16ps tmm0, tmm4, tmm6
-        tileloadd tmm7, [{x1} + {s1}]
-        tdpbf16ps tmm1, tmm4, tmm7
-        add {w0}, {other}
-        tileloadd tmm5, [{w0} + {line}]
-        sub {w0}, {other}
-        tdpbf16ps tmm2, tmm5, tmm6
-        tdpbf16ps tmm3, tmm5, tmm7",
-    store: "tilestored [{sums} + {line}], tmm0
-        tilestored [{sums} + {line} + 1024], tmm1
-        tilestored [{sums} + {line} + 2048], tmm2
-        tilestored [{sums} + {line} + 3072], tmm3"
-);
