@@ -122,6 +122,12 @@ impl<'a> Rectangle<'a> {
         }
     }
 
+    /// Where its first row begins, and elements from there to the next one. They are this value's alone,
+    /// as far as its columns reach.
+    pub(crate) fn raw(&mut self) -> (*mut f32, usize) {
+        (self.first, self.stride)
+    }
+
     /// One row of it.
     pub(crate) fn row(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row within the rectangle");

@@ -1,14 +1,17 @@
 //! The kernels of attention: scores of a few queries for the keys of a strip of tokens, their softmax,
 //! the values that it weighs, and how strips are put together.
 //!
-//! `scalar` says in plain Rust what each computes. The fast ones are written once over the traits
-//! `Simd` and `Product`, and compiled once for each instruction set by `entry`.
+//! `scalar` says in plain Rust what each computes. The fast ones, in `vector`, are written once over the
+//! traits `Simd` and `Product`, and compiled once for each instruction set by `entry`; with AMX, `tiles`
+//! multiplies in their place where it can.
 
 mod scalar;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
@@ -23,6 +26,9 @@ use crate::{
 };
 
 use super::Kernels;
+
+#[cfg(target_arch = "x86_64")]
+use super::amx::Amx;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use vector::Avx512Bf16;
@@ -40,6 +46,8 @@ enum Variant {
     Avx512(vector::Avx512),
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(vector::Avx512Bf16),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
 }
 
 /// Calls the same function of whichever kernels these are.
@@ -53,6 +61,11 @@ macro_rules! each {
             Variant::Avx512($variant) => $call,
             #[cfg(target_arch = "x86_64")]
             Variant::Avx512Bf16($variant) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(amx) => {
+                let $variant = amx.without_amx();
+                $call
+            }
         }
     };
 }
@@ -116,7 +129,7 @@ impl AttentionKernels {
             #[cfg(target_arch = "x86_64")]
             super::Variant::Avx512Bf16(kernels) => Self(Variant::Avx512Bf16(kernels)),
             #[cfg(target_arch = "x86_64")]
-            super::Variant::Amx(kernels) => Self(Variant::Avx512Bf16(kernels.without_amx())),
+            super::Variant::Amx(amx) => Self(Variant::Amx(amx)),
         }
     }
 
@@ -130,14 +143,19 @@ impl AttentionKernels {
     #[cfg(test)]
     pub(crate) fn rounds(self, dtype: CacheType) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return dtype == CacheType::Bf16 && matches!(self.0, Variant::Avx512Bf16(_));
+        return dtype == CacheType::Bf16
+            && matches!(self.0, Variant::Avx512Bf16(_) | Variant::Amx(_));
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
 
-    /// Most queries that the kernels take at a time; at most [`GROUP`].
-    pub(crate) fn most_queries(self) -> usize {
-        each!(self, kernels => kernels.most_queries())
+    /// Most queries of such heads that the kernels take at a time; at most [`GROUP`].
+    pub(crate) fn most_queries(self, heads: StripHeads) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(_) if tiles::fit(heads) => GROUP,
+            _ => each!(self, kernels => kernels.most_queries()),
+        }
     }
 
     /// Asks for memory that will be read soon.
@@ -164,10 +182,18 @@ impl AttentionKernels {
     /// Scores of packed queries, which lie side by side, for the keys: `[queries][groups * 16]`. One
     /// that is of no token may be any number.
     pub(crate) fn score(self, strip: &Strip<'_>, queries: &[f32], scores: &mut Rectangle<'_>) {
-        assert!((1..=self.most_queries()).contains(&scores.rows()), "queries within the limit");
+        let most = self.most_queries(strip.heads);
+        assert!((1..=most).contains(&scores.rows()), "queries within the limit");
         assert!(queries.len() >= scores.rows() * width(strip.dim()), "all queries");
         assert_eq!(scores.columns(), strip.lanes(), "scores of all lanes");
-        each!(self, kernels => kernels.score(strip, queries, scores));
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: sizes were checked.
+            Variant::Amx(amx) if tiles::fit(strip.heads) => unsafe {
+                tiles::score(amx, strip, queries, scores);
+            },
+            _ => each!(self, kernels => kernels.score(strip, queries, scores)),
+        }
     }
 
     /// Turns scores into weights, which are 2 to the power of the score less the query's greatest one,
@@ -187,24 +213,67 @@ impl AttentionKernels {
         each!(self, kernels => kernels.weigh(strip, scores, first, mixed));
     }
 
-    /// Adds the values of `tokens` of the strip, weighted, to `sums` `[queries][width]`, one after
-    /// the other; if `fresh`, to zeros instead. Weights begin `stride` apart. Other tokens are as if
-    /// they weren't there, also in a pair that is multiplied at once, of which a token outside has
-    /// the weight 0.
+    /// Sums of the values of those tokens of the strip that each query sees, weighted: `[queries][width]`.
+    /// Other tokens are as if they weren't there; they have the weight 0. Weights begin `stride` apart. No
+    /// query sees tokens before those of the one before it, or ends before it.
     pub(crate) fn mix(
         self,
         strip: &Strip<'_>,
-        tokens: Range<usize>,
+        seen: &[Range<usize>],
         (weights, stride): (&[f32], usize),
-        (sums, fresh): (&mut Rectangle<'_>, bool),
+        sums: &mut Rectangle<'_>,
     ) {
-        assert!((1..=self.most_queries()).contains(&sums.rows()), "queries within the limit");
-        assert!(tokens.end <= strip.groups.len() * strip.group_tokens(), "tokens of the strip");
-        let last = (sums.rows() - 1) * stride;
-        assert!(weights.len() >= last + strip.lanes(), "weights of all queries");
+        let most = self.most_queries(strip.heads);
+        assert!((1..=most).contains(&seen.len()), "queries within the limit");
+        assert_eq!(sums.rows(), seen.len(), "sums of all queries");
         assert_eq!(sums.columns(), width(strip.dim()), "sums of a whole head");
-        let tokens = if tokens.is_empty() { 0..0 } else { tokens };
-        each!(self, kernels => kernels.mix(strip, tokens, (weights, stride), (sums, fresh)));
+        let tokens = strip.groups.len() * strip.group_tokens();
+        assert!(seen.iter().all(|seen| seen.end <= tokens), "tokens of the strip");
+        assert!(weights.len() >= (seen.len() - 1) * stride + strip.lanes(), "weights of all");
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: sizes were checked.
+            Variant::Amx(amx) if tiles::fit(strip.heads) => unsafe {
+                tiles::mix(amx, strip, seen, (weights, stride), sums);
+            },
+            _ => self.mix_pairs(strip, seen, (weights, stride), sums),
+        }
+    }
+
+    /// The same, at once for the tokens that all queries see, in whole pairs, since a pair of which one
+    /// sees only half is another one for it. What is before and after, each row's queries get alone.
+    fn mix_pairs(
+        self,
+        strip: &Strip<'_>,
+        seen: &[Range<usize>],
+        (weights, stride): (&[f32], usize),
+        sums: &mut Rectangle<'_>,
+    ) {
+        let mut mix = |queries: Range<usize>, tokens: Range<usize>, fresh: bool| {
+            let tokens = if tokens.is_empty() { 0..0 } else { tokens };
+            let weights = (&weights[queries.start * stride..], stride);
+            let mut sums = sums.part(queries, 0..width(strip.dim()));
+            each!(self, kernels => kernels.mix(strip, tokens, weights, (&mut sums, fresh)));
+        };
+        let (earliest, latest) = (&seen[0], &seen[seen.len() - 1]);
+        let shared = if earliest == latest {
+            earliest.clone()
+        } else {
+            let end = earliest.end / 2 * 2;
+            latest.start.next_multiple_of(2).min(end)..end
+        };
+        let some_begin_before = earliest.start < shared.start;
+        if some_begin_before {
+            for (queries, seen) in rows(seen) {
+                mix(queries, seen.start..seen.end.min(shared.start), true);
+            }
+        }
+        mix(0..seen.len(), shared.clone(), !some_begin_before);
+        for (queries, seen) in rows(seen) {
+            if seen.end > shared.end {
+                mix(queries, seen.start.max(shared.end)..seen.end, false);
+            }
+        }
     }
 
     /// Adds to `whole` what `queries` have got from a later part; others have got nothing there: their
@@ -221,6 +290,16 @@ impl AttentionKernels {
         assert!(end <= whole.sums.len() && end <= part.sums.len(), "sums of all queries");
         each!(self, kernels => kernels.fold(whole, part, queries, width(dim)));
     }
+}
+
+/// Queries that see the same tokens, as those of one row do, and the tokens.
+fn rows(seen: &[Range<usize>]) -> impl Iterator<Item = (Range<usize>, &Range<usize>)> {
+    let mut end = 0;
+    seen.chunk_by(|one, next| one == next).map(move |same| {
+        let start = end;
+        end += same.len();
+        (start..end, &same[0])
+    })
 }
 
 impl<'a> Strip<'a> {

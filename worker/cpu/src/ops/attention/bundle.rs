@@ -42,18 +42,20 @@ impl Bundle<'_> {
         let groups = tokens.start / group_tokens..tokens.end.div_ceil(group_tokens);
         let skipped = groups.start * group_tokens;
         let strip = self.strip.part(groups).fetching(self.ahead);
-        let seen = |row: usize| {
+        let mut seen = [const { 0..0 }; GROUP];
+        let seen = &mut seen[..queries.len()];
+        for row in rows {
             let tokens = self.seen(row);
-            tokens.start - skipped..tokens.end - skipped
-        };
+            let of_row = self.queries_of(row..row + 1);
+            seen[of_row.start - queries.start..of_row.end - queries.start]
+                .fill(tokens.start - skipped..tokens.end - skipped);
+        }
 
         let (lanes, width) = (strip.lanes(), width(strip.dim()));
         let mut rectangle = Rectangle::new(scores, queries.len(), lanes, lanes);
         kernels.score(&strip, &packed[queries.start * width..], &mut rectangle);
-        for row in rows.clone() {
-            for query in self.queries_of(row..row + 1) {
-                hide(rectangle.row(query - queries.start), &seen(row), group_tokens);
-            }
+        for (query, seen) in seen.iter().enumerate() {
+            hide(rectangle.row(query), seen, group_tokens);
         }
         let first = queries.start - self.queries.start;
         let seeing = first..first + queries.len();
@@ -64,35 +66,8 @@ impl Bundle<'_> {
             kernels.prefetch(group.values);
         }
         let sums = &mut part.sums[seeing.start * width..seeing.end * width];
-        let mut mix = |rows: Range<usize>, tokens: Range<usize>, fresh: bool| {
-            let of_rows = self.queries_of(rows);
-            let first = of_rows.start - queries.start;
-            let mut sums = Rectangle::new(&mut sums[first * width..], of_rows.len(), width, width);
-            kernels.mix(&strip, tokens, (&scores[first * lanes..], lanes), (&mut sums, fresh));
-        };
-        // Tokens that all rows see, in whole pairs, since a pair of which a row sees only one is
-        // another one for it.
-        let (earliest, latest) = (seen(rows.start), seen(rows.end - 1));
-        let shared = if earliest == latest {
-            earliest.clone()
-        } else {
-            let end = earliest.end / 2 * 2;
-            latest.start.next_multiple_of(2).min(end)..end
-        };
-        let some_begin_before = earliest.start < shared.start;
-        if some_begin_before {
-            for row in rows.clone() {
-                let seen = seen(row);
-                mix(row..row + 1, seen.start..seen.end.min(shared.start), true);
-            }
-        }
-        mix(rows.clone(), shared.clone(), !some_begin_before);
-        for row in rows {
-            let seen = seen(row);
-            if seen.end > shared.end {
-                mix(row..row + 1, seen.start.max(shared.end)..seen.end, false);
-            }
-        }
+        let mut sums = Rectangle::new(sums, queries.len(), width, width);
+        kernels.mix(&strip, seen, (scores, lanes), &mut sums);
         seeing
     }
 

@@ -19,6 +19,7 @@ use super::{
 pub(super) struct Attention<'a> {
     pub(super) kernels: AttentionKernels,
     pub(super) layout: CacheLayout,
+    pub(super) heads: StripHeads,
     pub(super) input: &'a AttentionInput<'a>,
     pub(super) sizes: Sizes,
 }
@@ -97,9 +98,7 @@ impl Attention<'_> {
         mut partials: Option<&mut [f32]>,
     ) {
         let dim = self.input.heads.head_dim;
-        let dtype = self.layout.shape.dtype;
-        let heads = StripHeads { dtype, dim, group_tokens: self.layout.group_tokens() };
-        let strip = Strip::new(heads, now.groups());
+        let strip = Strip::new(self.heads, now.groups());
         for (at, queries) in self.sizes.bundles(unit.queries()).enumerate() {
             let ahead = if at == 0 { ahead.groups() } else { &[] };
             let bundle = Bundle { unit, queries, strip, now, ahead };

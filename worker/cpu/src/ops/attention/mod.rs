@@ -16,7 +16,11 @@ use std::num::NonZeroUsize;
 use shardrun_model::{Batch, HeadShard, Span};
 
 use crate::{
-    CpuError, Tensor, cache::Cache, disjoint::Disjoint, kernels::AttentionKernels, pool::share,
+    CpuError, Tensor,
+    cache::Cache,
+    disjoint::Disjoint,
+    kernels::{AttentionKernels, StripHeads},
+    pool::share,
 };
 
 use super::{Machine, RopeTable, SHARE_OF_PRODUCTS};
@@ -74,12 +78,17 @@ pub(crate) fn attention(
     let products = cuts.products(batch, heads);
     let threads = machine.pool.threads_for(products, SHARE_OF_PRODUCTS);
     let work = Work::new(batch, heads, cuts, threads);
-    let sizes = Sizes::new(kernels, &work);
+    let strip_heads = StripHeads {
+        dtype: layout.shape.dtype,
+        dim: heads.head_dim,
+        group_tokens: layout.group_tokens(),
+    };
+    let sizes = Sizes::new(kernels, strip_heads, &work);
     let mut scratch = machine.workspace.take(threads * sizes.scratch())?;
     let mut partials = machine.workspace.take((threads - 1) * sizes.partials())?;
 
     let barrier = machine.pool.barrier(threads);
-    let attention = Attention { kernels, layout, input, sizes };
+    let attention = Attention { kernels, layout, heads: strip_heads, input, sizes };
     let layer = Disjoint::new(cache.layer_mut(input.layer));
     let scratch = Disjoint::new(scratch.as_mut_slice());
     let places = Places {

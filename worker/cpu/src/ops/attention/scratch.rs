@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    kernels::{AttentionKernels, Mixed, width},
+    kernels::{AttentionKernels, Mixed, StripHeads, width},
     matrix::GROUP,
 };
 
@@ -41,10 +41,10 @@ pub(super) struct Scratch<'a> {
 }
 
 impl Sizes {
-    pub(super) fn new(kernels: AttentionKernels, work: &Work<'_>) -> Self {
+    pub(super) fn new(kernels: AttentionKernels, heads: StripHeads, work: &Work<'_>) -> Self {
         Self {
-            dim: work.heads().head_dim,
-            bundle: kernels.most_queries(),
+            dim: heads.dim,
+            bundle: kernels.most_queries(heads),
             queries: work.most_queries(),
             strips: work.most_strips(POSITIONS_AT_ONCE),
             heads: work.heads().queries_per_kv,

@@ -168,7 +168,7 @@ macro_rules! attention_kernels {
                     }
                 }
 
-                /// See `AttentionKernels::mix`.
+                /// See `mix::mix`.
                 pub(in crate::kernels::attention) fn mix(
                     self,
                     strip: &Strip<'_>,

@@ -6,8 +6,9 @@ use crate::{disjoint::Rectangle, kernels::attention::Strip, matrix::GROUP};
 
 use super::{product::Product, simd::Simd};
 
-/// See `AttentionKernels::mix`; `M` queries, `V` registers of dimensions at a time. A sum is one chain
-/// of multiply-adds along the tokens, whatever `M` and `V` are.
+/// Adds the values of `tokens` of the strip, weighted, to sums, one after the other; if `fresh`, to zeros
+/// instead. Others are as if they weren't there, also in a pair that is multiplied at once. `M` queries, `V`
+/// registers of dimensions at a time: a sum is one chain of multiply-adds along the tokens, whatever they are.
 ///
 /// # Safety
 /// `P` is the type of the strip; `tokens` are in it, `M` queries have weights of all lanes,
