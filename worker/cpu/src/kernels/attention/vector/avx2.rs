@@ -17,8 +17,6 @@ impl Simd for Avx2 {
     type Floats = __m256;
     type Words = __m256i;
     const LANES: usize = 8;
-    /// The exponent of a float32 is 0 then.
-    const LEAST_POWER: f32 = -127.0;
 
     instructions! {
         fn splat(self, x: f32) -> __m256 = _mm256_set1_ps(x);

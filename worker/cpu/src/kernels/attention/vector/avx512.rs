@@ -112,8 +112,6 @@ macro_rules! sixteen_lanes {
                 type Floats = __m512;
                 type Words = __m512i;
                 const LANES: usize = 16;
-                /// Below the least number that isn't normal, by far.
-                const LEAST_POWER: f32 = -200.0;
 
                 instructions! {
                     fn splat(self, x: f32) -> __m512 = _mm512_set1_ps(x);
@@ -126,8 +124,12 @@ macro_rules! sixteen_lanes {
                     fn round(self, x: __m512) -> __m512 = _mm512_roundscale_ps::<
                         { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
                     >(x);
-                    fn times_power_of_two(self, x: __m512, n: __m512) -> __m512 =
-                        _mm512_scalef_ps(x, n);
+                    fn times_power_of_two(self, x: __m512, n: __m512) -> __m512 = {
+                        // Some CPUs take a hundred cycles for a result that isn't normal.
+                        let least = _mm512_set1_ps(f32::MIN_EXP as f32 - 1.0);
+                        let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, least);
+                        _mm512_maskz_scalef_ps(normal, x, n)
+                    };
                     fn sum(self, x: __m512) -> f32 = _mm512_reduce_add_ps(x);
                     fn greatest(self, x: __m512) -> f32 = _mm512_reduce_max_ps(x);
                     fn swap_neighbours(self, x: __m512) -> __m512 =

@@ -13,12 +13,14 @@ const EXACT: [f32; 6] =
 const SHORT: [f32; 3] = [0.693_282_9, 0.242_210_97, 0.055_008_93];
 
 /// 2^x for x up to 0: off by less than 2e-7 of itself if `exact`, else 1.1e-4; 0 where the result is
-/// far below all normal numbers. 2^0 is 1. Not a number stays so.
+/// no normal number. 2^0 is 1. Not a number stays so.
 #[inline(always)]
 pub(super) fn exp2<S: Simd>(simd: S, x: S::Floats, exact: bool) -> S::Floats {
     let coefficients: &[f32] = if exact { &EXACT } else { &SHORT };
+    /// What is 0 already.
+    const LEAST: f32 = f32::MIN_EXP as f32 - 2.0;
     // The bound comes first, since max gives its second argument for not-a-number.
-    let bounded = simd.max(simd.splat(S::LEAST_POWER), x);
+    let bounded = simd.max(simd.splat(LEAST), x);
     let n = simd.round(bounded);
     let r = simd.sub(bounded, n);
     let (last, others) = coefficients.split_last().expect("a few coefficients");

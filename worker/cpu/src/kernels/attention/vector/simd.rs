@@ -12,8 +12,6 @@ pub(super) trait Simd: Copy {
     type Words: Copy;
     /// Lanes of a register; divides a group of tokens.
     const LANES: usize;
-    /// From here down, [`Simd::times_power_of_two`] gives 0 for any number near 1.
-    const LEAST_POWER: f32;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::Floats;
@@ -29,7 +27,7 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// The nearest whole number, halves to even.
     fn round(self, x: Self::Floats) -> Self::Floats;
-    /// `x` times 2 to the power of `n`, a whole number from [`Simd::LEAST_POWER`] to 127.
+    /// `x` times 2 to the power of `n`, a whole number from -127 to 127; 0 for -127.
     fn times_power_of_two(self, x: Self::Floats, n: Self::Floats) -> Self::Floats;
     /// The lanes added in pairs: upper half to lower half, again and again.
     fn sum(self, x: Self::Floats) -> f32;
