@@ -13,8 +13,8 @@ pub(super) const TILE_BYTES: usize = 1024;
 /// Rows of a tile, and words of a row.
 pub(super) const TILE_ROWS: usize = 16;
 
-/// Exists only where the CPU has AMX for bfloat16, and AVX-512 with it, and Linux lets this process use
-/// tiles.
+/// Exists only where the CPU has AMX for bfloat16 and bytes, and AVX-512 with it, and Linux lets this process
+/// use tiles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Amx(Avx512Bf16);
 
@@ -23,12 +23,14 @@ impl Amx {
         /// Bits of the leaf of extended features.
         const AMX_BF16: u32 = 1 << 22;
         const AMX_TILE: u32 = 1 << 24;
+        const AMX_INT8: u32 = 1 << 25;
         /// What Linux calls the contents of tiles, and the request to have them kept.
         const TILE_DATA: libc::c_ulong = 18;
         const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
         let avx512 = Avx512Bf16::new()?;
         let features = __cpuid_count(7, 0).edx;
-        if features & AMX_TILE == 0 || features & AMX_BF16 == 0 {
+        let needed = AMX_BF16 | AMX_TILE | AMX_INT8;
+        if features & needed != needed {
             return None;
         }
         // SAFETY: the call only changes what this process may use. It fails where Linux doesn't know it.
@@ -135,6 +137,22 @@ impl Tiles {
         unsafe {
             asm!(
                 "tdpbf16ps tmm{c}, tmm{a}, tmm{b}",
+                c = const C,
+                a = const A,
+                b = const B,
+                options(nostack, nomem),
+            );
+        }
+    }
+
+    /// Adds to tile `C` the products of the rows of `A`, four signed bytes a word, with the columns of `B`,
+    /// whose rows are fours of unsigned ones. Their shapes fit each other.
+    #[inline(always)]
+    pub(super) fn multiply_bytes<const C: u8, const A: u8, const B: u8>(&self) {
+        // SAFETY: the thread has tiles, and the CPU multiplies bytes of them.
+        unsafe {
+            asm!(
+                "tdpbsud tmm{c}, tmm{a}, tmm{b}",
                 c = const C,
                 a = const A,
                 b = const B,

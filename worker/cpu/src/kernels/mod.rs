@@ -294,7 +294,13 @@ impl Kernels {
         assert_eq!(x.columns(), weights.sub_blocks.len() * SUB_BLOCK, "columns for all inputs");
         assert_eq!(x.rows(), products.rows(), "products for all rows");
         assert!(products.columns().div_ceil(GROUP) == weights.groups, "products of all groups");
-        each!(self, kernels => int8::multiply(kernels, weights, x, products));
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Variant::Amx(amx) if int8::tiles_pay(weights.quant_type, x.rows()) => {
+                int8::multiply(amx, weights, x, products);
+            }
+            _ => each!(self, kernels => int8::multiply(kernels, weights, x, products)),
+        }
     }
 
     /// Unpacks `sub_blocks` of one group.

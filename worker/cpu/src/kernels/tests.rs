@@ -258,7 +258,7 @@ proptest! {
         blocks in 1..4usize,
         seed: u64,
     ) {
-        let given = Given::new(tensor_type, outputs, blocks, 33, seed);
+        let given = Given::new(tensor_type, outputs, blocks, 81, seed);
         for kernels in kernels_that_run() {
             for forms in [FLOATS, QUANTS, PAIRS] {
                 if forms.quants && tensor_type.block_len() == 1
@@ -267,7 +267,7 @@ proptest! {
                     continue;
                 }
                 let alone = given.products(kernels, 1, forms);
-                for rows in (2..=17).chain([32, 33]) {
+                for rows in (2..=17).chain([32, 33, 64, 65, 81]) {
                     prop_assert_eq!(&given.products(kernels, rows, forms), &alone);
                 }
             }

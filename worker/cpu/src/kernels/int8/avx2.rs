@@ -21,6 +21,9 @@ const BYTES: usize = 32;
 impl Int8 for Avx2 {
     const PANEL_ROWS: usize = 4;
     const FEW_ROWS: usize = 0;
+    type Session = ();
+
+    fn begin(self) {}
 
     unsafe fn unpack<Q: Quants>(
         self,
@@ -56,6 +59,7 @@ impl Int8 for Avx2 {
 
     unsafe fn tile<Q: Quants>(
         self,
+        (): &(),
         planes: &[Plane],
         add: bool,
         ahead: Option<Ahead>,

@@ -32,6 +32,9 @@ struct Registers {
 impl Int8 for Avx512 {
     const PANEL_ROWS: usize = 16;
     const FEW_ROWS: usize = 32;
+    type Session = ();
+
+    fn begin(self) {}
 
     unsafe fn unpack<Q: Quants>(
         self,
@@ -78,6 +81,7 @@ impl Int8 for Avx512 {
 
     unsafe fn tile<Q: Quants>(
         self,
+        (): &(),
         planes: &[Plane],
         add: bool,
         ahead: Option<Ahead>,

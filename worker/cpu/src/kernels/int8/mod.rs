@@ -7,6 +7,8 @@
 //! same bits, whatever its registers hold and however many rows it takes at once.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -21,7 +23,7 @@ use super::plane::Plane;
 use crate::{
     disjoint::Rectangle,
     matrix::{
-        GROUP, QuantWeights, SUB_BLOCK,
+        GROUP, QuantType, QuantWeights, SUB_BLOCK,
         quants::{Quants, with_quants},
     },
     operand::{QuantPanels, TOKEN_BYTES},
@@ -41,6 +43,11 @@ pub(super) trait Int8: Copy {
     const PANEL_ROWS: usize;
     /// Most rows for which weights are used straight from their records.
     const FEW_ROWS: usize;
+    /// What [`Self::tile`] needs of the thread.
+    type Session;
+
+    /// Readies the thread.
+    fn begin(self) -> Self::Session;
 
     /// Unpacks sub-blocks of the group at `group`.
     unsafe fn unpack<Q: Quants>(
@@ -64,6 +71,7 @@ pub(super) trait Int8: Copy {
     /// `ahead`, what will be unpacked next.
     unsafe fn tile<Q: Quants>(
         self,
+        session: &Self::Session,
         planes: &[Plane],
         add: bool,
         ahead: Option<Ahead>,
@@ -100,6 +108,15 @@ pub(super) struct Ahead {
     bytes: usize,
 }
 
+/// Whether AMX is faster than AVX-512 with so many rows. Halves with scales of their own would leave half of
+/// its tiles empty.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn tiles_pay(quant_type: QuantType, rows: usize) -> bool {
+    /// From so many on.
+    const ROWS: usize = 64;
+    rows >= ROWS && with_quants!(quant_type, Q => !Q::HALVES)
+}
+
 /// All products of `weights` with all rows.
 pub(super) fn multiply<K: Int8>(
     kernels: K,
@@ -129,6 +146,7 @@ fn multiply_type<K: Int8, Q: Quants>(
         }
         return;
     }
+    let session = kernels.begin();
     let mut planes = [Plane::default(); CHUNK];
     let chunks = sub_blocks.len().div_ceil(CHUNK);
     for group in 0..weights.groups {
@@ -146,7 +164,7 @@ fn multiply_type<K: Int8, Q: Quants>(
                 let panel = panel[skipped..].as_ptr();
                 let sums = Sums { panel, rows, first: group * GROUP, products: &mut *products };
                 // SAFETY: as above.
-                unsafe { kernels.tile::<Q>(planes, at > 0, ahead.take(), sums) };
+                unsafe { kernels.tile::<Q>(&session, planes, at > 0, ahead.take(), sums) };
             }
         }
     }

@@ -17,6 +17,9 @@ use crate::{
 impl Int8 for Scalar {
     const PANEL_ROWS: usize = 4;
     const FEW_ROWS: usize = 0;
+    type Session = ();
+
+    fn begin(self) {}
 
     unsafe fn unpack<Q: Quants>(
         self,
@@ -54,6 +57,7 @@ impl Int8 for Scalar {
 
     unsafe fn tile<Q: Quants>(
         self,
+        (): &(),
         planes: &[Plane],
         add: bool,
         _: Option<Ahead>,
