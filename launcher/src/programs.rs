@@ -25,9 +25,12 @@ pub(crate) fn worker() -> Option<PathBuf> {
 /// What starts ranks, as environment modules or the distribution put it on PATH; our own is beside this
 /// program, too.
 pub(crate) fn starter(kind: crate::starter::Kind) -> Option<PathBuf> {
-    beside(kind.program())
-        .filter(|_| kind == crate::starter::Kind::CommSpawn)
-        .or_else(|| on_path(kind.program()))
+    use crate::starter::Kind;
+    match kind {
+        Kind::Worker => worker(),
+        Kind::CommSpawn => beside(SPAWN).or_else(|| on_path(SPAWN)),
+        Kind::Mpirun | Kind::Srun => on_path(kind.program()),
+    }
 }
 
 /// What to do where there is none.
@@ -38,8 +41,9 @@ pub(crate) fn no_starter(kind: crate::starter::Kind) -> String {
             "there is no {MPIRUN} on PATH; load your site's MPI module, or install openmpi-bin"
         ),
         Kind::Srun => format!("there is no {SRUN} on PATH: is Slurm installed on this node?"),
-        Kind::CommSpawn => format!(
-            "there is no {SPAWN} beside shardrun or on PATH; `cargo build --release` makes it"
+        Kind::CommSpawn | Kind::Worker => format!(
+            "there is no {} beside shardrun or on PATH; `cargo build --release` makes it",
+            kind.program()
         ),
     }
 }

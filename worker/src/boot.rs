@@ -79,7 +79,8 @@ pub(crate) fn run(cli: &Cli, began: Instant) -> anyhow::Result<()> {
     let environment = Environment::read(get, std::process::id()).inspect_err(|error| {
         // All tasks come to it.
         exit::leave_errors_to_rank_0(error.task != 0);
-    })?;
+    });
+    let environment = if cli.alone { Environment::alone(environment?) } else { environment? };
 
     // Every rank reads the file, for the names that it needs before it can talk to rank 0, whose
     // reading is the one that counts.
@@ -119,7 +120,8 @@ pub(crate) fn run(cli: &Cli, began: Instant) -> anyhow::Result<()> {
     signals::block()?;
 
     let before_mpi = Instant::now();
-    let mut world = World::init(FIRST_PATIENCE)?;
+    let mut world =
+        if cli.alone { World::alone(FIRST_PATIENCE) } else { World::init(FIRST_PATIENCE)? };
     let beginning = Beginning { at: began, mpi: before_mpi.elapsed() };
     // A spawned rank has variables of what spawned it among its own.
     if !cli.spawned

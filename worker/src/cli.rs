@@ -34,6 +34,9 @@ pub(crate) struct Cli {
     /// The rank was started by MPI_Comm_spawn
     #[arg(long, requires = "supervisor")]
     pub(crate) spawned: bool,
+    /// The rank is alone, and needs no MPI
+    #[arg(long, requires = "supervisor", conflicts_with = "spawned")]
+    pub(crate) alone: bool,
     /// How often the instance was started before
     #[arg(long, value_name = "N", default_value_t = 0, requires = "supervisor")]
     pub(crate) attempt: u32,

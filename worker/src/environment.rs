@@ -13,6 +13,8 @@ pub(crate) enum Starter {
     Slurm,
     /// Something else that speaks PMIx.
     Pmix,
+    /// The supervisor itself: a world of one, without MPI.
+    Supervisor,
     /// Nobody: a world of one.
     Nobody,
 }
@@ -24,6 +26,7 @@ impl Starter {
             Self::OpenMpi => "mpirun",
             Self::Slurm => "srun",
             Self::Pmix => "a PMIx launcher",
+            Self::Supervisor => "shardrun serve",
             Self::Nobody => "nobody",
         }
     }
@@ -35,7 +38,7 @@ impl Starter {
                 "Slurm's PMIx and that of the MPI library differ: `srun --mpi=list` tells which \
                  versions Slurm has, and slurm.mpi chooses one"
             }
-            Self::OpenMpi | Self::Pmix | Self::Nobody => {
+            Self::OpenMpi | Self::Pmix | Self::Supervisor | Self::Nobody => {
                 "use `mpirun` of the MPI that shardrun was built with, or `srun --mpi=pmix`"
             }
         }
@@ -99,6 +102,18 @@ impl Environment {
         }
     }
 
+    /// The same of the only rank, which the supervisor started itself.
+    pub(crate) fn alone(self) -> Self {
+        Self {
+            starter: Starter::Supervisor,
+            rank: 0,
+            local_rank: None,
+            size: None,
+            one_node: true,
+            ..self
+        }
+    }
+
     /// Reads the variables through `get`; `pid` names the job of a process that nobody started.
     pub(crate) fn read(get: impl Fn(&str) -> Option<String>, pid: u32) -> Result<Self, NoPmix> {
         let number = |name: &str| get(name)?.parse::<usize>().ok();
@@ -132,7 +147,7 @@ impl Environment {
                 let local_size = tasks.filter(|_| nodes == Some(1));
                 (tasks, number("SLURM_LOCALID"), local_size)
             }
-            Starter::Pmix | Starter::Nobody => (None, None, None),
+            Starter::Pmix | Starter::Supervisor | Starter::Nobody => (None, None, None),
         };
         let job = get("PMIX_NAMESPACE").filter(|_| started);
         let step = get("SLURM_STEP_ID").map_or_else(String::new, |step| format!(".{step}"));
@@ -169,6 +184,9 @@ impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.starter == Starter::Nobody {
             return f.write_str("started by hand, without an MPI launcher");
+        }
+        if self.starter == Starter::Supervisor {
+            return f.write_str("started by shardrun serve as the only rank, without MPI");
         }
         write!(f, "started by {} as rank {}", self.starter.name(), self.rank)?;
         if let Some(size) = self.size {

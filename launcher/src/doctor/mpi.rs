@@ -92,6 +92,9 @@ fn starter(patient: &Patient<'_>, library: Option<Family>) -> Finding {
                 "there is no mpirun on PATH",
                 "load your site's MPI module, or install openmpi-bin",
             ),
+            false if patient.starter() == Some(Kind::Worker) => {
+                Finding::ok(WHAT, "there is none, nor needed for instances of one rank")
+            }
             false => Finding::ok(WHAT, "there is none; srun starts the ranks"),
         };
     };

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Mpirun,
     Srun,
     CommSpawn,
+    /// None: instances are of one rank each, which is the worker that the supervisor starts.
+    Worker,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Mpirun => programs::MPIRUN,
             Self::Srun => programs::SRUN,
             Self::CommSpawn => programs::SPAWN,
+            Self::Worker => programs::WORKER,
         }
     }
 
@@ -45,6 +48,8 @@ impl Kind {
             Self::Mpirun | Self::CommSpawn => Signal::SIGTERM,
             // It was told to quit at the first.
             Self::Srun => Signal::SIGINT,
+            // To it, another would be the user's wish that it drain.
+            Self::Worker => Signal::SIGKILL,
         }
     }
 
@@ -53,13 +58,18 @@ impl Kind {
     pub(crate) fn last_words(self) -> Duration {
         match self {
             Self::Srun => Duration::from_secs(2),
-            Self::Mpirun | Self::CommSpawn => Duration::from_millis(500),
+            Self::Mpirun | Self::CommSpawn | Self::Worker => Duration::from_millis(500),
         }
     }
 
     /// Whether it ends when its ranks do.
     pub(crate) fn ends_with_ranks(self) -> bool {
         self != Self::CommSpawn
+    }
+
+    /// Whether it is the only rank itself.
+    pub(crate) fn is_rank(self) -> bool {
+        self == Self::Worker
     }
 }
 
@@ -146,7 +156,7 @@ impl Starter {
         let network = launch.interface.as_deref().and_then(mpi_network);
         let network = network.as_deref();
         let folder = config.parent().context("the deployment is in no folder")?;
-        let own = self.kind != Kind::Srun;
+        let own = matches!(self.kind, Kind::Mpirun | Kind::CommSpawn);
         let scratch = own.then(|| folder.join(format!("mpi.{instance}.{attempt}")));
         let mut command = StartCommand {
             argv: Vec::new(),
@@ -197,6 +207,7 @@ impl Starter {
                 command.set.extend(spawn.variables(self.uid));
                 command.set.extend(self.in_job(layout));
             }
+            Kind::Worker => command.argv = worker,
         }
         if let Some(scratch) = scratch {
             // Of the same run, and gone with it, even when starter or daemons are killed. Each node has a
@@ -245,8 +256,10 @@ impl Starter {
             argv.extend(["--place".into(), placement.place.to_string().into()]);
         }
         argv.extend(["--attempt".into(), attempt.to_string().into()]);
-        if self.kind == Kind::CommSpawn {
-            argv.push("--spawned".into());
+        match self.kind {
+            Kind::CommSpawn => argv.push("--spawned".into()),
+            Kind::Worker => argv.push("--alone".into()),
+            Kind::Mpirun | Kind::Srun => {}
         }
         argv
     }
@@ -279,6 +292,39 @@ pub(crate) fn kind(deployment: &Deployment, in_slurm: bool) -> Kind {
         _ if spawns && deployment.mode == Mode::Orchestrator => Kind::CommSpawn,
         Choice::Srun => Kind::Srun,
         Choice::Auto if in_slurm => Kind::Srun,
+        Choice::Auto if needs_no_mpi(deployment) => Kind::Worker,
         Choice::Auto | Choice::Mpirun => Kind::Mpirun,
+    }
+}
+
+/// Whether every instance is one rank, of this machine, and nothing is said about mpirun.
+fn needs_no_mpi(deployment: &Deployment) -> bool {
+    let launch = &deployment.launch;
+    launch.hosts.is_empty()
+        && launch.mpirun_args.is_empty()
+        && deployment.instances().all(|model| model.tp_size == 1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ranks_of_this_machine_need_no_mpi() {
+        let kind = |text: &str, in_slurm: bool| {
+            let text = format!("name = \"d\"\nmodel.source = \"/m\"\nrun.dir = \"/r\"\n{text}");
+            super::kind(&Deployment::from_resolved_toml(&text).unwrap(), in_slurm)
+        };
+        assert_eq!(kind("", false), Kind::Worker);
+        assert_eq!(kind("", true), Kind::Srun);
+        for text in [
+            "model.tp_size = 2",
+            "launch.starter = \"mpirun\"",
+            "launch.hosts = [\"a\"]",
+            "launch.mpirun_args = [\"-v\"]",
+        ] {
+            assert_eq!(kind(text, false), Kind::Mpirun, "{text}");
+        }
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Outcome {
     pub(crate) instance: Option<String>,
     pub(crate) cause: Cause,
     pub(crate) starter: ExitStatus,
+    /// Whether the starter is the only rank itself.
+    pub(crate) starter_is_rank: bool,
     /// The rank it began with.
     pub(crate) rank: Option<Hello>,
     /// Whether any rank was ever heard of.
@@ -112,6 +114,9 @@ impl Outcome {
         let (message, lost_a_rank) = match &self.cause {
             Cause::Stopped => return Ok(()),
             Cause::Failed { reason, serving, .. } => (format!("{who} failed: {reason}"), *serving),
+            Cause::Lost { .. } if self.starter_is_rank => {
+                (format!("{who} {}", own_end(self.starter)), true)
+            }
             Cause::Lost { .. } => (format!("{who} {}", rank_end(self.starter)), true),
             Cause::Silent { silence, why, .. } => {
                 let seconds = silence.as_secs_f64();

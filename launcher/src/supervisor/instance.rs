@@ -102,6 +102,8 @@ pub(crate) struct Rules {
     pub(crate) last_words: Duration,
     /// Whether the starter ends by itself when its ranks do.
     pub(crate) starter_ends: bool,
+    /// Whether it is the only rank itself.
+    pub(crate) starter_is_rank: bool,
 }
 
 /// The state of one instance, in one attempt.
@@ -226,6 +228,7 @@ impl Instance {
             instance: self.name.clone(),
             cause,
             starter: status,
+            starter_is_rank: self.rules.starter_is_rank,
             rank: rank.map(|rank| rank.hello.clone()),
             connected_ever: !self.ranks.is_empty(),
         })
@@ -338,6 +341,8 @@ impl Instance {
                 self.kill_ranks()
             }
             _ if !left && (status.success() || all_have_gone) => Vec::new(),
+            // What it has said last, and that it has, is still on its way.
+            _ if left && self.rules.starter_is_rank => Vec::new(),
             _ => self.end_now(Cause::Starter, now),
         }
     }

@@ -90,8 +90,11 @@ impl Keeper {
     /// if it ended by itself.
     pub(crate) fn run(mut self, mut tell: impl FnMut(News<'_>)) -> Result<(), Ended> {
         let mut last = None;
+        // The first orders wait for no event.
+        let mut patience = Duration::ZERO;
         loop {
-            let mut orders = match self.events.recv_timeout(TICK) {
+            let mut orders = match self.events.recv_timeout(std::mem::replace(&mut patience, TICK))
+            {
                 Ok(event) => self.fleet.handle(event, Instant::now()),
                 // `self` holds a sender.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Vec::new(),

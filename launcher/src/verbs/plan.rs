@@ -248,7 +248,7 @@ fn missing(deployment: &Deployment, models: &[ModelState], here: &Here) -> Vec<S
             missing.push(format!("source of model {}: no file {}", model.name, path.display()));
         }
     }
-    if here.starter.is_none() {
+    if here.starter.is_none() && here.kind != Kind::Worker {
         missing.push(programs::no_starter(here.kind));
     }
     if here.worker.is_none() {

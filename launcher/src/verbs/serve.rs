@@ -243,6 +243,7 @@ fn fleet(deployment: &Deployment, kind: Kind) -> Fleet {
             ready_timeout: deployment.launch.ready_timeout,
             last_words: kind.last_words(),
             starter_ends: kind.ends_with_ranks(),
+            starter_is_rank: kind.is_rank(),
         },
         heartbeat_timeout: times.heartbeat_timeout,
         drain_timeout: times.drain_timeout,

@@ -37,6 +37,38 @@ fn rank_killed(rank: usize, when: When, collectives: &str) -> anyhow::Result<()>
     expect_lost_rank(&hit, rank, "was killed by signal 9 (SIGKILL)")
 }
 
+/// A deployment of one rank, which is started without MPI.
+fn only_rank_hit(when: When) -> anyhow::Result<()> {
+    let Some(setup) = setup()? else { return Ok(()) };
+    let setup = setup.set("model.tp_size", 1);
+    let hit = hit((By::Launcher, setup), Role::Rank(0), SIGKILL, when, END)?;
+    let printed = hit.deployment.stderr();
+    ensure!(
+        printed.contains("started by shardrun serve as the only rank, without MPI"),
+        "{printed}"
+    );
+    expect_lost_rank(&hit, 0, "was killed by signal 9 (SIGKILL)")
+}
+
+#[test]
+fn only_rank_killed_mid_stream() -> anyhow::Result<()> {
+    only_rank_hit(When::MidStream)
+}
+
+#[test]
+fn only_rank_killed_idle() -> anyhow::Result<()> {
+    only_rank_hit(When::Idle)
+}
+
+#[test]
+fn only_rank_stopped_idle() -> anyhow::Result<()> {
+    let Some(setup) = setup()? else { return Ok(()) };
+    let setup = setup.set("model.tp_size", 1);
+    let within = Duration::from_millis(SILENCE_MS) + END;
+    let hit = hit((By::Launcher, setup), Role::Rank(0), SIGSTOP, When::Idle, within)?;
+    expect_lost_rank(&hit, 0, "gave no heartbeat for ")
+}
+
 #[test]
 fn follower_killed_mid_stream() -> anyhow::Result<()> {
     rank_killed(1, When::MidStream, "auto")
@@ -82,8 +114,9 @@ fn mpirun_killed_idle() -> anyhow::Result<()> {
     mpirun_killed(When::Idle)
 }
 
-fn launcher_killed(when: When) -> anyhow::Result<()> {
+fn launcher_killed(ranks: usize, when: When) -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
+    let setup = setup.set("model.tp_size", ranks as i64);
     let hit = hit((By::Launcher, setup), Role::Launcher, SIGKILL, when, END)?;
     ensure!(hit.status.signal() == Some(9), "{}", hit.status);
     let left = hit.deployment.run_files()?;
@@ -93,12 +126,17 @@ fn launcher_killed(when: When) -> anyhow::Result<()> {
 
 #[test]
 fn launcher_killed_mid_stream() -> anyhow::Result<()> {
-    launcher_killed(When::MidStream)
+    launcher_killed(2, When::MidStream)
+}
+
+#[test]
+fn launcher_killed_mid_stream_of_an_only_rank() -> anyhow::Result<()> {
+    launcher_killed(1, When::MidStream)
 }
 
 #[test]
 fn launcher_killed_idle() -> anyhow::Result<()> {
-    launcher_killed(When::Idle)
+    launcher_killed(2, When::Idle)
 }
 
 fn rank_stopped(rank: usize, when: When) -> anyhow::Result<()> {

@@ -9,9 +9,9 @@ use shardrun_tests::{Role, until};
 use super::{END, Streaming, request, setup, slow_to_load, until_it_loads};
 
 /// A signal to stop, mid-stream: the stream comes to its end, new requests are refused, all is well.
-fn drain(signal: Signal) -> anyhow::Result<()> {
+fn drain(ranks: i64, signal: Signal) -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
-    let deployment = setup.serve()?;
+    let deployment = setup.set("model.tp_size", ranks).serve()?;
     let client = deployment.client()?;
     let expected = client.generate(&request(150))?;
     let stream = Streaming::begin(&client, 150)?;
@@ -28,19 +28,27 @@ fn drain(signal: Signal) -> anyhow::Result<()> {
     ensure!(status.success(), "{status}");
     let printed = deployment.stderr();
     ensure!(printed.contains("t has ended") && !printed.contains("ERROR"), "{printed}");
-    let left = ["deployment.layout.json", "deployment.toml", "logs", "mpirun.t.0.log", "run.json"];
-    ensure!(deployment.run_files()? == [&left[..], &["state.json"]].concat());
+    let starter = if ranks == 1 { "shardrun-worker.t.0.log" } else { "mpirun.t.0.log" };
+    let mut left =
+        ["deployment.layout.json", "deployment.toml", "logs", "run.json", "state.json", starter];
+    left.sort_unstable();
+    ensure!(deployment.run_files()? == left);
     Ok(())
 }
 
 #[test]
 fn sigterm_lets_streams_finish() -> anyhow::Result<()> {
-    drain(SIGTERM)
+    drain(2, SIGTERM)
+}
+
+#[test]
+fn sigterm_lets_streams_of_an_only_rank_finish() -> anyhow::Result<()> {
+    drain(1, SIGTERM)
 }
 
 #[test]
 fn sigint_lets_streams_finish() -> anyhow::Result<()> {
-    drain(SIGINT)
+    drain(2, SIGINT)
 }
 
 #[test]

@@ -9,14 +9,20 @@ use crate::mpi::{Comm, part_from_spawner};
 use crate::wait::Patience;
 use crate::{CommError, MpiGroup, MpiMail};
 
-/// MPI from its initialisation to its end. Collective calls are made by all ranks in one order.
+/// The ranks of a job, by MPI from its initialisation to its end; or one rank without it. Collective calls are
+/// made by all ranks in one order.
 ///
 /// Dropping it does not finalise MPI, unless the world is of one: that waits for all ranks, and who drops
 /// it on an error is not waited for by ranks that may be gone.
 pub struct World {
+    /// `None` for a rank that is alone without MPI.
+    mpi: Option<Mpi>,
+    patience: Patience,
+}
+
+struct Mpi {
     comm: Comm,
     node: Comm,
-    patience: Patience,
     /// Finalises MPI when dropped.
     universe: Option<Universe>,
 }
@@ -39,7 +45,13 @@ impl World {
         part_from_spawner()?;
         let comm = Comm::world()?;
         let node = comm.split_node()?;
-        Ok(Self { comm, node, patience, universe: Some(universe) })
+        Ok(Self { mpi: Some(Mpi { comm, node, universe: Some(universe) }), patience })
+    }
+
+    /// A rank that is alone, without MPI.
+    #[must_use]
+    pub fn alone(patience: Patience) -> Self {
+        Self { mpi: None, patience }
     }
 
     /// Keeps the part of the world whose ranks name the same `instance`, in the order of their `place` in it; a rank
@@ -48,40 +60,41 @@ impl World {
     /// # Errors
     /// [`CommError`] if MPI can't part the ranks.
     pub fn part(&mut self, instance: Option<u32>, place: usize) -> Result<(), CommError> {
+        let Some(Mpi { comm, node, .. }) = &mut self.mpi else { return Ok(()) };
         // Those that are in no instance are each in one of their own, after all others.
-        let color = instance.map_or(MOST_INSTANCES + self.comm.rank as i32, |n| n.cast_signed());
-        self.comm = self.comm.split(color, place as i32)?;
-        self.node = self.comm.split_node()?;
+        let color = instance.map_or(MOST_INSTANCES + comm.rank as i32, |n| n.cast_signed());
+        *comm = comm.split(color, place as i32)?;
+        *node = comm.split_node()?;
         Ok(())
     }
 
     /// Finalises MPI. Collective: waits for all ranks.
     pub fn finalize(mut self) {
-        drop(self.universe.take());
+        drop(self.mpi.take().and_then(|mut mpi| mpi.universe.take()));
     }
 
     /// This rank's place in the job.
     #[must_use]
     pub fn rank(&self) -> usize {
-        self.comm.rank
+        self.mpi.as_ref().map_or(0, |mpi| mpi.comm.rank)
     }
 
     /// Ranks of the job.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.comm.size
+        self.mpi.as_ref().map_or(1, |mpi| mpi.comm.size)
     }
 
     /// This rank's place among those of its node.
     #[must_use]
     pub fn local_rank(&self) -> usize {
-        self.node.rank
+        self.mpi.as_ref().map_or(0, |mpi| mpi.node.rank)
     }
 
     /// Ranks of the job on this node.
     #[must_use]
     pub fn local_size(&self) -> usize {
-        self.node.size
+        self.mpi.as_ref().map_or(1, |mpi| mpi.node.size)
     }
 
     /// Changes how long later calls wait. Groups and mail have a patience of their own.
@@ -94,8 +107,8 @@ impl World {
     /// # Errors
     /// [`CommError`] if a peer does not take part in time.
     pub fn on_one_node(&self) -> Result<bool, CommError> {
-        let sizes = self.all_gather_u64(self.node.size as u64)?;
-        Ok(sizes.iter().all(|&size| size == self.comm.size as u64))
+        let sizes = self.all_gather_u64(self.local_size() as u64)?;
+        Ok(sizes.iter().all(|&size| size == self.size() as u64))
     }
 
     /// Waits until all ranks are here.
@@ -103,7 +116,10 @@ impl World {
     /// # Errors
     /// [`CommError`] if a peer does not come in time.
     pub fn barrier(&self) -> Result<(), CommError> {
-        self.comm.start_barrier()?.wait(&self.patience)
+        match &self.mpi {
+            Some(mpi) => mpi.comm.start_barrier()?.wait(&self.patience),
+            None => Ok(()),
+        }
     }
 
     /// Rank 0's `bytes`, on every rank. What others pass is not read.
@@ -111,13 +127,14 @@ impl World {
     /// # Errors
     /// [`CommError`] if a peer does not take part in time.
     pub fn broadcast(&self, bytes: &[u8]) -> Result<Vec<u8>, CommError> {
+        let Some(Mpi { comm, .. }) = &self.mpi else { return Ok(bytes.to_vec()) };
         let len = self.all_gather_u64(bytes.len() as u64)?[0] as usize;
         if len == 0 {
             return Ok(Vec::new());
         }
-        let mut data = if self.comm.rank == 0 { bytes.to_vec() } else { vec![0; len] };
+        let mut data = if comm.rank == 0 { bytes.to_vec() } else { vec![0; len] };
         let result =
-            self.comm.start_broadcast(&mut data).and_then(|pending| pending.wait(&self.patience));
+            comm.start_broadcast(&mut data).and_then(|pending| pending.wait(&self.patience));
         if let Err(error) = result {
             forget(data);
             return Err(error);
@@ -130,15 +147,14 @@ impl World {
     /// # Errors
     /// [`CommError`] if a peer does not take part in time.
     pub fn all_gather_text(&self, text: &str) -> Result<Vec<String>, CommError> {
+        let Some(Mpi { comm, .. }) = &self.mpi else { return Ok(vec![text.to_owned()]) };
         let lens = self.all_gather_u64(text.len() as u64)?;
         let longest = lens.iter().copied().max().unwrap_or(0) as usize;
         let mut mine = text.as_bytes().to_vec();
         mine.resize(longest, 0);
-        let mut all = vec![0; longest * self.comm.size];
-        let result = self
-            .comm
-            .start_all_gather(&mine, &mut all)
-            .and_then(|pending| pending.wait(&self.patience));
+        let mut all = vec![0; longest * comm.size];
+        let result =
+            comm.start_all_gather(&mine, &mut all).and_then(|pending| pending.wait(&self.patience));
         if let Err(error) = result {
             forget((mine, all));
             return Err(error);
@@ -154,11 +170,10 @@ impl World {
     /// # Errors
     /// [`CommError`] if a peer does not take part in time.
     pub fn all_gather_u64(&self, value: u64) -> Result<Vec<u64>, CommError> {
-        let (mine, mut all) = (vec![value], vec![0; self.comm.size]);
-        let result = self
-            .comm
-            .start_all_gather(&mine, &mut all)
-            .and_then(|pending| pending.wait(&self.patience));
+        let Some(Mpi { comm, .. }) = &self.mpi else { return Ok(vec![value]) };
+        let (mine, mut all) = (vec![value], vec![0; comm.size]);
+        let result =
+            comm.start_all_gather(&mine, &mut all).and_then(|pending| pending.wait(&self.patience));
         if let Err(error) = result {
             forget((mine, all));
             return Err(error);
@@ -171,24 +186,37 @@ impl World {
     ///
     /// # Errors
     /// [`CommError`] if MPI refuses.
+    ///
+    /// # Panics
+    /// If there is no MPI.
     pub fn mpi_group(&self, patience: Patience) -> Result<MpiGroup, CommError> {
-        Ok(MpiGroup::new(self.comm.duplicate()?, patience))
+        Ok(MpiGroup::new(self.comm().duplicate()?, patience))
     }
 
     /// Messages of rank 0 to all others over MPI, with a patience of their own. Collective.
     ///
     /// # Errors
     /// [`CommError`] if MPI refuses.
+    ///
+    /// # Panics
+    /// If there is no MPI.
     pub fn mpi_mail(&self, patience: Patience) -> Result<MpiMail, CommError> {
-        Ok(MpiMail::new(self.comm.duplicate()?, patience))
+        Ok(MpiMail::new(self.comm().duplicate()?, patience))
+    }
+
+    fn comm(&self) -> &Comm {
+        let mpi = self.mpi.as_ref().expect("a rank that is alone talks to nobody");
+        &mpi.comm
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         // Alone there is nobody to wait for, and the library removes its files.
-        if self.comm.size > 1 {
-            forget(self.universe.take());
+        if let Some(mpi) = &mut self.mpi
+            && mpi.comm.size > 1
+        {
+            forget(mpi.universe.take());
         }
     }
 }

@@ -17,7 +17,12 @@ struct Story {
 
 fn config(restarts: Option<u32>) -> FleetConfig {
     FleetConfig {
-        rules: Rules { ready_timeout: 60 * SECOND, last_words: SECOND, starter_ends: true },
+        rules: Rules {
+            ready_timeout: 60 * SECOND,
+            last_words: SECOND,
+            starter_ends: true,
+            starter_is_rank: false,
+        },
         heartbeat_timeout: 5 * SECOND,
         drain_timeout: 5 * SECOND,
         restarts: restarts.map(|most| RestartPolicy { most, backoff: SECOND, backoff_max: SECOND }),

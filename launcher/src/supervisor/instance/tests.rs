@@ -15,7 +15,8 @@ struct Story {
 }
 
 fn rules(starter_ends: bool) -> Rules {
-    Rules { ready_timeout: TIMEOUT, last_words: LAST_WORDS, starter_ends }
+    let (ready_timeout, last_words) = (TIMEOUT, LAST_WORDS);
+    Rules { ready_timeout, last_words, starter_ends, starter_is_rank: false }
 }
 
 impl Story {
@@ -34,6 +35,13 @@ impl Story {
         let now = Instant::now();
         let instance = Instance::new(Some("m.0".into()), rules(false), now);
         Self { instance, now }.serve(&[true, true])
+    }
+
+    /// An only rank that the supervisor started itself.
+    fn alone() -> Self {
+        let now = Instant::now();
+        let rules = Rules { starter_is_rank: true, ..rules(true) };
+        Self { instance: Instance::new(None, rules, now), now }.serve(&[true])
     }
 
     fn serve(mut self, local: &[bool]) -> Self {
@@ -97,6 +105,30 @@ fn a_lost_rank_is_named_with_its_signal_and_the_others_are_killed() {
     let expected = "rank 1 on n1 (pid 101) was killed by signal 9 (SIGKILL)";
     assert_eq!(message, format!("{expected}\nits log is /nowhere"));
     assert!(lost);
+}
+
+#[test]
+fn an_only_rank_s_death_is_told_whichever_end_is_seen_first() {
+    let expected = "rank 0 on n1 (pid 100) was killed by signal 9 (SIGKILL)\nits log is /nowhere";
+    for starter_first in [true, false] {
+        let mut story = Story::alone();
+        for starter in [starter_first, !starter_first] {
+            let actions = if starter { story.starter(9) } else { story.closed(0) };
+            assert!(actions.is_empty(), "{actions:?}");
+        }
+        assert_eq!(story.message(), (expected.to_owned(), true));
+    }
+}
+
+#[test]
+fn an_only_rank_that_says_goodbye_ends_as_told() {
+    let mut story = Story::alone();
+    story.tell(DRAIN);
+    story.said(0, FromRank::Goodbye);
+    story.starter(0);
+    assert!(story.instance.outcome().is_none(), "its lifeline is open");
+    story.closed(0);
+    assert!(story.instance.outcome().is_some_and(|outcome| outcome.as_told()));
 }
 
 #[test]

@@ -67,7 +67,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Word(Starter::WORDS),
         fallback: Fallback::Is("auto"),
         doc: "What starts ranks: `mpirun` or `srun`. `auto` is `srun` in a Slurm allocation, else \
-              `mpirun`.",
+              `mpirun`; where all instances are one rank of this machine, and neither `hosts` nor \
+              `mpirun_args` is set, `shardrun serve` starts them itself, without MPI, in half of the time.",
     },
     Key {
         path: "launch.spawner",
