@@ -267,7 +267,7 @@ proptest! {
                     continue;
                 }
                 let alone = given.products(kernels, 1, forms);
-                for rows in (2..=17).chain([32, 33, 64, 65, 81]) {
+                for rows in (2..=17).chain([32, 33, 48, 49, 81]) {
                     prop_assert_eq!(&given.products(kernels, rows, forms), &alone);
                 }
             }

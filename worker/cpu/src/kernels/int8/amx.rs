@@ -5,7 +5,7 @@
 
 use std::{arch::x86_64::*, mem::MaybeUninit, ops::Range};
 
-use super::{Ahead, CHUNK, Int8, Sums, Words};
+use super::{Ahead, Int8, Sums, Words};
 use crate::{
     kernels::{
         amx::{Amx, TILE_BYTES, TILE_ROWS, TileShapes, Tiles},
@@ -16,6 +16,9 @@ use crate::{
     memory::LINE_BYTES,
     operand::TOKEN_BYTES,
 };
+
+/// Sub-blocks whose products wait for their scales.
+const AT_ONCE: usize = 8;
 
 /// Bytes of a row of products, and of four inputs of all outputs.
 const LINE: usize = 4 * GROUP;
@@ -64,41 +67,72 @@ impl Int8 for Amx {
     ) {
         let readable = sums.rows.len() * TOKEN_BYTES;
         assert!(readable >= TILE_ROWS * SUB_BLOCK, "a panel of at least eleven rows");
-        let mut dots = [const { MaybeUninit::uninit() }; CHUNK];
-        let dots = &mut dots[..planes.len()];
         let kernels = self.without_amx().without_bf16();
-        // SAFETY: the caller's promises; all products are written before they are read.
+        // SAFETY: the caller's promises.
         unsafe {
-            multiply(tiles, planes, ahead, &sums, dots);
-            let dots = &*(&raw const *dots as *const [Dots]);
             for_rows!(sums.rows.len(), C => {
-                scale::<Q, C>(kernels, planes, dots, add, sums)
+                tile::<Q, C>(kernels, tiles, planes, add, ahead, sums)
             });
         }
     }
 }
 
-/// Writes the products of all sub-blocks' quants with a panel.
+/// Adds products with `C` rows, a few sub-blocks at a time.
+///
+/// # Safety
+/// As `Int8::tile`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn tile<Q: Quants, const C: usize>(
+    kernels: Avx512,
+    tiles: &Tiles,
+    planes: &[Plane],
+    add: bool,
+    ahead: Option<Ahead>,
+    mut sums: Sums<'_, '_>,
+) {
+    if let Some(Ahead { from, bytes }) = ahead {
+        for line in 0..(planes.len() * bytes).div_ceil(LINE_BYTES) {
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line * LINE_BYTES).cast());
+        }
+    }
+    let mut totals = [_mm512_setzero_ps(); C];
+    if add {
+        for c in 0..C {
+            totals[c] = kernels.load_some(sums.row(c));
+        }
+    }
+    let mut dots = [const { MaybeUninit::uninit() }; AT_ONCE];
+    let mut records = sums.panel;
+    for planes in planes.chunks(AT_ONCE) {
+        let dots = &mut dots[..planes.len()];
+        // SAFETY: the caller vouches for the panel; all products are written before they are read.
+        unsafe {
+            multiply(tiles, planes, records, TOKEN_BYTES * C, dots);
+            let dots = &*(&raw const *dots as *const [Dots]);
+            scale::<Q, C>(planes, records, dots, &mut totals);
+        }
+        records = records.wrapping_add(planes.len() * TOKEN_BYTES * C);
+    }
+    for c in 0..C {
+        kernels.store_some(sums.row(c), totals[c]);
+    }
+}
+
+/// Writes the products of sub-blocks' quants with a panel, whose records are `step` bytes apart.
 ///
 /// # Safety
 /// The panel has as many sub-blocks, and sixteen rows can be read of each, whatever is in them.
+#[inline(always)]
 unsafe fn multiply(
     tiles: &Tiles,
     planes: &[Plane],
-    ahead: Option<Ahead>,
-    sums: &Sums<'_, '_>,
+    records: *const u8,
+    step: usize,
     dots: &mut [MaybeUninit<Dots>],
 ) {
     const { assert!(size_of::<Dots>() == TILE_BYTES) };
-    let step = TOKEN_BYTES * sums.rows.len();
-    let mut records = (0..).map(|at| sums.panel.wrapping_add(at * step));
+    let mut records = (0..).map(|at| records.wrapping_add(at * step));
     let mut next = || records.next().expect("an endless series");
-    if let Some(Ahead { from, bytes }) = ahead {
-        for line in 0..(planes.len() * bytes).div_ceil(LINE_BYTES) {
-            // SAFETY: x86-64 has the instruction, which reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line * LINE_BYTES).cast()) };
-        }
-    }
     // SAFETY: the caller vouches for the panel; products have the size of tiles.
     unsafe {
         let (fours, rest) = planes.as_chunks::<4>();
@@ -139,33 +173,27 @@ unsafe fn dot<const C: u8, const A: u8, const B: u8>(
     }
 }
 
-/// Adds products of sub-blocks, scaled, to those of `C` rows.
+/// Adds products of sub-blocks, scaled, to the totals of `C` rows.
 ///
 /// # Safety
-/// As `Int8::tile`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+/// The CPU has AVX-512, and the panel as many sub-blocks.
+#[inline(always)]
 unsafe fn scale<Q: Quants, const C: usize>(
-    kernels: Avx512,
     planes: &[Plane],
+    records: *const u8,
     dots: &[Dots],
-    add: bool,
-    mut sums: Sums<'_, '_>,
+    totals: &mut [__m512; C],
 ) {
-    let mut totals = [_mm512_setzero_ps(); C];
-    if add {
-        for c in 0..C {
-            totals[c] = kernels.load_some(sums.row(c));
-        }
-    }
     for (at, (plane, dots)) in planes.iter().zip(dots).enumerate() {
         // SAFETY: planes and products are aligned, and the caller vouches for the panel.
         unsafe {
             let scales = _mm512_load_ps(plane.scales[0].as_ptr());
             let minima = _mm512_load_ps(plane.minima[0].as_ptr());
-            let record = sums.panel.add(at * TOKEN_BYTES * C);
+            let record = records.add(at * TOKEN_BYTES * C);
             for_each_row!(c < C {
                 let word = |first: usize| record.add(first + 4 * c).cast::<i32>().read_unaligned();
-                let float = |first: usize| _mm512_set1_ps(f32::from_bits(word(first).cast_unsigned()));
+                let float =
+                    |first: usize| _mm512_set1_ps(f32::from_bits(word(first).cast_unsigned()));
                 let mut dot = _mm512_load_si512(dots.0[c].as_ptr().cast());
                 let mut total = totals[c];
                 if Q::MINIMA {
@@ -178,8 +206,5 @@ unsafe fn scale<Q: Quants, const C: usize>(
                 totals[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, total);
             });
         }
-    }
-    for c in 0..C {
-        kernels.store_some(sums.row(c), totals[c]);
     }
 }

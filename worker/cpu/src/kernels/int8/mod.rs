@@ -113,7 +113,7 @@ pub(super) struct Ahead {
 #[cfg(target_arch = "x86_64")]
 pub(super) fn tiles_pay(quant_type: QuantType, rows: usize) -> bool {
     /// From so many on.
-    const ROWS: usize = 64;
+    const ROWS: usize = 48;
     rows >= ROWS && with_quants!(quant_type, Q => !Q::HALVES)
 }
 
