@@ -271,8 +271,8 @@ def startup(run):
                     total = times[0] - began
                     run.note("startup", "start to first token, s", name, total)
                     if name in report.OURS:
-                        after_mpi = clock + total - started.running[name].logged()
-                        run.note("startup", "of that, after MPI_Init, s", name, after_mpi)
+                        in_worker = clock + total - started.running[name].logged()
+                        run.note("startup", "of that, the rank alone, s", name, in_worker)
     progress("startup", rounds, rounds)
 
 

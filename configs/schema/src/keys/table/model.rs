@@ -75,7 +75,7 @@ pub(super) const KEYS: &[Key] = &[
         fallback: Fallback::Is("auto"),
         doc: "Kernels of the CPU backend. `auto` takes the last of these that the processor has; \
               `avx512` needs VNNI, too, `avx512bf16` multiplies a cache in `bf16` as it is, and \
-              `amx`, which Linux must allow, has tiles for activations in `bf16`. \
+              `amx`, which Linux must allow, has tiles for a cache and activations in `bf16`. \
               Ranks of different kernels give different bits: name one where requests may go on \
               on other nodes and must go on the same.",
     },
