@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -49,19 +50,29 @@ impl Segment {
             .map_err(|(_, errno)| ShmError::io("lock", &path, errno))?;
         let bytes = HEADER_BYTES + payload_bytes;
         // Reserved now, since a full /dev/shm would otherwise be a SIGBUS at the first touch.
-        let map = posix_fallocate(lock.as_fd(), 0, bytes as libc::off_t)
-            .map_err(std::io::Error::from)
-            .and_then(|()| MmapOptions::new().len(bytes).map_raw(&*lock))
-            .map_err(|source| ShmError::io("reserve memory for", &path, source))?;
-        let mut segment = Self { map, path, lock: None };
-        segment.header(1).store(VERSION, Ordering::Relaxed);
-        segment.header(2).store(payload_bytes as u64, Ordering::Relaxed);
-        segment.header(0).store(MAGIC, Ordering::Release);
+        posix_fallocate(lock.as_fd(), 0, bytes as libc::off_t)
+            .map_err(|errno| ShmError::io("reserve memory for", &path, errno))?;
+        let mut header = [0; HEADER_BYTES];
+        for (word, value) in
+            header.as_chunks_mut().0.iter_mut().zip([MAGIC, VERSION, payload_bytes as u64])
+        {
+            *word = value.to_ne_bytes();
+        }
+        lock.write_all_at(&header, 0).map_err(|source| ShmError::io("write to", &path, source))?;
         let unnamed = format!("/proc/self/fd/{}", lock.as_raw_fd());
-        linkat(AT_FDCWD, &*unnamed, AT_FDCWD, &segment.path, AtFlags::AT_SYMLINK_FOLLOW)
-            .map_err(|errno| ShmError::io("name", &segment.path, errno))?;
-        segment.lock = Some(lock);
-        Ok(segment)
+        linkat(AT_FDCWD, &*unnamed, AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)
+            .map_err(|errno| ShmError::io("name", &path, errno))?;
+        // Opened by its name, which the process's mappings then show.
+        match Self::open(name, payload_bytes) {
+            Ok(mut segment) => {
+                segment.lock = Some(lock);
+                Ok(segment)
+            }
+            Err(error) => {
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        }
     }
 
     /// Maps a segment that another process of this user made.
@@ -165,7 +176,6 @@ impl Drop for Segment {
 
 /// Whether an open file begins like a segment.
 pub(crate) fn is_segment(file: &File) -> bool {
-    use std::os::unix::fs::FileExt;
     let mut magic = [0; 8];
     file.read_exact_at(&mut magic, 0).is_ok() && u64::from_ne_bytes(magic) == MAGIC
 }
