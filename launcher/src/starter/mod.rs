@@ -27,7 +27,7 @@ pub(crate) enum Kind {
     Mpirun,
     Srun,
     CommSpawn,
-    /// None: instances are of one rank each, which is the worker that the supervisor starts.
+    /// The worker itself, as the only rank of its instance, without MPI.
     Worker,
 }
 

@@ -86,8 +86,8 @@ pub(super) const KEYS: &[Key] = &[
         doc: "What the CPU backend multiplies weights with. `int8`: quantised ones with whole \
               numbers of eight bits and a scale for every 32 elements; the perplexity of \
               SmolLM2-135M grows by 0.1 to 0.4 % with it and a cache in `bf16`, as the text is. \
-              `bf16`: all weights are rounded to it, too; needs the kernels `avx512bf16` or `amx`. `f32`: \
-              exact, and several times slower.",
+              `bf16`: all weights are rounded to it, too; needs the kernels `avx512bf16` or \
+              `amx`. `f32`: exact, and several times slower.",
     },
     Key {
         path: "model.collectives",

@@ -68,7 +68,7 @@ pub(super) const KEYS: &[Key] = &[
         fallback: Fallback::Is("auto"),
         doc: "What starts ranks: `mpirun` or `srun`. `auto` is `srun` in a Slurm allocation, else \
               `mpirun`; where all instances are one rank of this machine, and neither `hosts` nor \
-              `mpirun_args` is set, `shardrun serve` starts them itself, without MPI, 0.3 s sooner.",
+              `mpirun_args` is set, `shardrun serve` starts them itself, without MPI.",
     },
     Key {
         path: "launch.spawner",

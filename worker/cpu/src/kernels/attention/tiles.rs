@@ -176,14 +176,13 @@ fn all_see(seen: &[Range<usize>], group: usize) -> bool {
 }
 
 /// Whether no bfloat16 is an infinity or not a number.
-fn are_finite(amx: Amx, values: &[u8]) -> bool {
+fn are_finite(_: Amx, values: &[u8]) -> bool {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn run(values: &[u16]) -> bool {
         /// The bits of the exponent.
         const EXPONENT: u16 = 0x7f80;
         !values.iter().fold(false, |some, value| some | (value & EXPONENT == EXPONENT))
     }
-    let _ = amx;
     // SAFETY: the kernels exist, so the CPU has the features.
     unsafe { run(bytemuck::cast_slice(values)) }
 }

@@ -1,7 +1,7 @@
 //! AMX: the whole numbers of a sub-block for sixteen rows and sixteen outputs in one instruction.
 //!
 //! Tiles and vector registers share the CPU's ports: while a product of tiles is under way, vectors have half
-//! of theirs. So all products of a chunk come first, and then all scales.
+//! of theirs. So products of a few sub-blocks come first, and then their scales.
 
 use std::{arch::x86_64::*, mem::MaybeUninit, ops::Range};
 

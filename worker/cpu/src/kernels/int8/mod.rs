@@ -32,7 +32,7 @@ use crate::{
 
 /// Sub-blocks that are unpacked at once: 18 KiB, which leaves room for a panel's in the first-level
 /// cache.
-pub(super) const CHUNK: usize = 24;
+const CHUNK: usize = 24;
 
 /// What an instruction set brings.
 ///
