@@ -1,8 +1,9 @@
 //! Speed of a model of SmolLM2-135M's shapes with made-up weights:
 //!
-//!     cargo bench -p shardrun-cpu --bench passes [-- [products | passes] [bf16 | f32] ISA...]
+//!     cargo bench -p shardrun-cpu --bench passes [-- [products | passes] [bf16 | f32] ISA... ROWS...]
 //!
-//! Without a word for them, activations are int8 and the instruction set is the fastest.
+//! Without a word for them, activations are int8, the instruction set is the fastest, and products are of 1
+//! to 512 rows.
 //!
 //! `products` is every matrix of the model once for a number of rows, with norms and gated MLPs but
 //! without attention, the head for all rows. `decode` and `prefill` are whole passes with attention:
@@ -113,7 +114,9 @@ fn products(isa: Isa, threads: usize) -> Result<(), CpuError> {
     let mut backend = backend(isa, threads)?;
     backend.allocate_cache(cache(CacheType::Bf16))?;
     let model = Model::new(&mut backend)?;
-    for rows in [1, 2, 4, 8, 16, 32, 64, 512] {
+    let named: Vec<usize> = env::args().skip(1).filter_map(|arg| arg.parse().ok()).collect();
+    let all = if named.is_empty() { vec![1, 2, 4, 8, 16, 32, 64, 512] } else { named };
+    for rows in all {
         let batch = one_span(rows, 0, rows <= 64);
         let times = time(rows, &model, || model.products(&mut backend, &batch))?;
         report(isa, threads, "products", rows, times);

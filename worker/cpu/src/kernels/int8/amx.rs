@@ -1,11 +1,12 @@
 //! AMX: the whole numbers of a sub-block for sixteen rows and sixteen outputs in one instruction.
 //!
-//! Tiles and vector registers share the CPU's ports: while a product of tiles is under way, vectors have half
-//! of theirs. So products of a few sub-blocks come first, and then their scales.
+//! Tiles and vectors share ports: for some hundred cycles after any instruction with tiles, vectors have one
+//! port of two for multiplications and conversions, and both only for additions. So the scales of a sub-block
+//! take longer than the products of the next, which are made meanwhile.
 
-use std::{arch::x86_64::*, mem::MaybeUninit, ops::Range};
+use std::{arch::x86_64::*, ops::Range};
 
-use super::{Ahead, Int8, Sums, Words};
+use super::{Int8, Panel, Sums, Words};
 use crate::{
     kernels::{
         amx::{Amx, TILE_BYTES, TILE_ROWS, TileShapes, Tiles},
@@ -13,20 +14,16 @@ use crate::{
         vector::Avx512,
     },
     matrix::{GROUP, SUB_BLOCK, quants::Quants},
-    memory::LINE_BYTES,
     operand::TOKEN_BYTES,
 };
-
-/// Sub-blocks whose products wait for their scales.
-const AT_ONCE: usize = 8;
 
 /// Bytes of a row of products, and of four inputs of all outputs.
 const LINE: usize = 4 * GROUP;
 
-/// Tiles 0 to 3 are products, 4 and 5 rows of a panel, 6 and 7 a sub-block's quants.
+/// Tiles 0 and 1 are products, 2 and 3 rows of a panel, 4 and 5 a sub-block's quants.
 static SHAPES: TileShapes = {
     let (dots, rows, quants) = ((TILE_ROWS, LINE), (TILE_ROWS, SUB_BLOCK), (SUB_BLOCK / 4, LINE));
-    TileShapes::new([dots, dots, dots, dots, rows, rows, quants, quants])
+    TileShapes::new([dots, dots, rows, rows, quants, quants, dots, dots])
 };
 
 /// Products of a sub-block: `[rows][outputs]`.
@@ -34,13 +31,25 @@ static SHAPES: TileShapes = {
 #[repr(C, align(64))]
 struct Dots([[i32; GROUP]; TILE_ROWS]);
 
+const _: () = assert!(size_of::<Dots>() == TILE_BYTES);
+
+/// The products under way: the one that is scaled next is in memory, in the place of its parity, and the one
+/// after it still in the tile of its own.
+pub(in crate::kernels) struct Pipeline {
+    tiles: Tiles,
+    dots: [Dots; 2],
+    /// Whether they are those of the first two sub-blocks of the panel that comes next.
+    filled: bool,
+}
+
 impl Int8 for Amx {
     const PANEL_ROWS: usize = Avx512::PANEL_ROWS;
     const FEW_ROWS: usize = 0;
-    type Session = Tiles;
+    type Session = Pipeline;
 
-    fn begin(self) -> Tiles {
-        Tiles::new(self, &SHAPES)
+    fn begin(self) -> Pipeline {
+        let dots = [Dots([[0; GROUP]; TILE_ROWS]); 2];
+        Pipeline { tiles: Tiles::new(self, &SHAPES), dots, filled: false }
     }
 
     unsafe fn unpack<Q: Quants>(
@@ -59,141 +68,201 @@ impl Int8 for Amx {
 
     unsafe fn tile<Q: Quants>(
         self,
-        tiles: &Tiles,
+        pipeline: &mut Pipeline,
         planes: &[Plane],
         add: bool,
-        ahead: Option<Ahead>,
+        next: Option<Panel>,
         sums: Sums<'_, '_>,
     ) {
-        let readable = sums.rows.len() * TOKEN_BYTES;
-        assert!(readable >= TILE_ROWS * SUB_BLOCK, "a panel of at least eleven rows");
+        for panel in [Some(sums.panel), next].into_iter().flatten() {
+            let readable = panel.width * TOKEN_BYTES;
+            assert!(readable >= TILE_ROWS * SUB_BLOCK, "a panel of at least eleven rows");
+        }
         let kernels = self.without_amx().without_bf16();
         // SAFETY: the caller's promises.
         unsafe {
-            for_rows!(sums.rows.len(), C => {
-                tile::<Q, C>(kernels, tiles, planes, add, ahead, sums)
+            for_rows!(sums.panel.width, C => {
+                tile::<Q, C>(kernels, pipeline, planes, add, next, sums)
             });
         }
     }
 }
 
-/// Adds products with `C` rows, a few sub-blocks at a time.
+/// Adds products with `C` rows.
 ///
 /// # Safety
 /// As `Int8::tile`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn tile<Q: Quants, const C: usize>(
     kernels: Avx512,
-    tiles: &Tiles,
+    pipeline: &mut Pipeline,
     planes: &[Plane],
     add: bool,
-    ahead: Option<Ahead>,
+    next: Option<Panel>,
     mut sums: Sums<'_, '_>,
 ) {
-    if let Some(Ahead { from, bytes }) = ahead {
-        for line in 0..(planes.len() * bytes).div_ceil(LINE_BYTES) {
-            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(line * LINE_BYTES).cast());
-        }
-    }
     let mut totals = [_mm512_setzero_ps(); C];
     if add {
         for c in 0..C {
             totals[c] = kernels.load_some(sums.row(c));
         }
     }
-    let mut dots = [const { MaybeUninit::uninit() }; AT_ONCE];
-    let mut records = sums.panel;
-    for planes in planes.chunks(AT_ONCE) {
-        let dots = &mut dots[..planes.len()];
-        // SAFETY: the caller vouches for the panel; all products are written before they are read.
-        unsafe {
-            multiply(tiles, planes, records, TOKEN_BYTES * C, dots);
-            let dots = &*(&raw const *dots as *const [Dots]);
-            scale::<Q, C>(planes, records, dots, &mut totals);
-        }
-        records = records.wrapping_add(planes.len() * TOKEN_BYTES * C);
-    }
+    // SAFETY: the caller vouches for the panels.
+    unsafe { pipeline.run::<Q, C>(planes, sums.panel.records, next, &mut totals) };
     for c in 0..C {
         kernels.store_some(sums.row(c), totals[c]);
     }
 }
 
-/// Writes the products of sub-blocks' quants with a panel, whose records are `step` bytes apart.
-///
-/// # Safety
-/// The panel has as many sub-blocks, and sixteen rows can be read of each, whatever is in them.
-#[inline(always)]
-unsafe fn multiply(
-    tiles: &Tiles,
-    planes: &[Plane],
-    records: *const u8,
-    step: usize,
-    dots: &mut [MaybeUninit<Dots>],
-) {
-    const { assert!(size_of::<Dots>() == TILE_BYTES) };
-    let mut records = (0..).map(|at| records.wrapping_add(at * step));
-    let mut next = || records.next().expect("an endless series");
-    // SAFETY: the caller vouches for the panel; products have the size of tiles.
-    unsafe {
-        let (fours, rest) = planes.as_chunks::<4>();
-        let (places, last) = dots.as_chunks_mut::<4>();
-        for (planes, places) in fours.iter().zip(places) {
-            dot::<0, 4, 6>(tiles, next(), &planes[0]);
-            dot::<1, 5, 7>(tiles, next(), &planes[1]);
-            dot::<2, 4, 6>(tiles, next(), &planes[2]);
-            dot::<3, 5, 7>(tiles, next(), &planes[3]);
-            tiles.store::<0>(places[0].as_mut_ptr().cast(), LINE);
-            tiles.store::<1>(places[1].as_mut_ptr().cast(), LINE);
-            tiles.store::<2>(places[2].as_mut_ptr().cast(), LINE);
-            tiles.store::<3>(places[3].as_mut_ptr().cast(), LINE);
+impl Pipeline {
+    /// Adds products of all sub-blocks, scaled, to the totals of `C` rows, and leaves those of the first two of
+    /// the next panel.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512. The panels have as many sub-blocks, and sixteen rows can be read of each, whatever
+    /// is in them.
+    #[inline(always)]
+    unsafe fn run<Q: Quants, const C: usize>(
+        &mut self,
+        planes: &[Plane],
+        records: *const u8,
+        next: Option<Panel>,
+        totals: &mut [__m512; C],
+    ) {
+        let Self { tiles, dots: [even, odd], filled } = self;
+        let record = |at: usize| records.wrapping_add(at * TOKEN_BYTES * C);
+        // What follows sub-block `at` in its place.
+        let after = |at: usize| {
+            let place = at % 2;
+            if let Some(plane) = planes.get(at + 2) {
+                return Some((record(at + 2), plane));
+            }
+            let Panel { records, width } = next?;
+            let first = records.wrapping_add(place * TOKEN_BYTES * width);
+            Some((first, planes.get(place)?))
+        };
+        // SAFETY: the caller vouches for the panels.
+        unsafe {
+            if !*filled {
+                if let Some(plane) = planes.first() {
+                    load::<0>(tiles, record(0));
+                    multiply::<0>(tiles, plane);
+                    store::<0>(tiles, even);
+                }
+                if let Some(plane) = planes.get(1) {
+                    load::<1>(tiles, record(1));
+                    multiply::<1>(tiles, plane);
+                }
+            }
+            for at in (0..planes.len()).step_by(2) {
+                let scaled = Scaled { plane: &planes[at], record: record(at), dots: even };
+                step::<Q, C, 0, 1>(tiles, after(at), scaled, odd, totals);
+                let Some(plane) = planes.get(at + 1) else {
+                    store::<0>(tiles, even);
+                    break;
+                };
+                let scaled = Scaled { plane, record: record(at + 1), dots: odd };
+                step::<Q, C, 1, 0>(tiles, after(at + 1), scaled, even, totals);
+            }
         }
-        for (plane, place) in rest.iter().zip(last) {
-            dot::<0, 4, 6>(tiles, next(), plane);
-            tiles.store::<0>(place.as_mut_ptr().cast(), LINE);
-        }
+        *filled = next.is_some();
     }
 }
 
-/// Makes tile `C` the products of a sub-block, by way of tiles `A` and `B`.
+/// Products of a sub-block with the rows of a panel, and what scales them.
+struct Scaled<'a> {
+    plane: &'a Plane,
+    record: *const u8,
+    dots: &'a Dots,
+}
+
+/// Scales products, makes those of `next` in tile `D`, and writes those in tile `LAST` to `last`: each where
+/// the CPU has something else to do while it takes its time.
+///
+/// # Safety
+/// As [`Pipeline::run`].
+#[inline(always)]
+unsafe fn step<Q: Quants, const C: usize, const D: u8, const LAST: u8>(
+    tiles: &Tiles,
+    next: Option<(*const u8, &Plane)>,
+    scaled: Scaled<'_>,
+    last: &mut Dots,
+    totals: &mut [__m512; C],
+) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if let Some((record, _)) = next {
+            load::<D>(tiles, record);
+        }
+        scale::<Q, C, 0, 4>(&scaled, totals);
+        if let Some((_, plane)) = next {
+            multiply::<D>(tiles, plane);
+        }
+        scale::<Q, C, 4, 8>(&scaled, totals);
+        store::<LAST>(tiles, last);
+        scale::<Q, C, 8, 16>(&scaled, totals);
+    }
+}
+
+/// Reads a sub-block of a panel for the products in tile `D`.
 ///
 /// # Safety
 /// Sixteen rows can be read from `record` on.
 #[inline(always)]
-unsafe fn dot<const C: u8, const A: u8, const B: u8>(
-    tiles: &Tiles,
-    record: *const u8,
-    plane: &Plane,
-) {
-    // SAFETY: the caller vouches for the record; quants have the size of a tile.
+unsafe fn load<const D: u8>(tiles: &Tiles, record: *const u8) {
+    // SAFETY: the caller vouches for the record.
     unsafe {
-        tiles.zero::<C>();
-        tiles.load::<A>(record, SUB_BLOCK);
-        tiles.load::<B>(plane.quants.as_ptr().cast(), LINE);
-        tiles.multiply_bytes::<C, A, B>();
+        match D {
+            0 => tiles.load::<2>(record, SUB_BLOCK),
+            _ => tiles.load::<3>(record, SUB_BLOCK),
+        }
     }
 }
 
-/// Adds products of sub-blocks, scaled, to the totals of `C` rows.
+/// Makes tile `D` the products of a sub-block's quants with the rows that [`load`] has read for it.
+#[inline(always)]
+fn multiply<const D: u8>(tiles: &Tiles, plane: &Plane) {
+    tiles.zero::<D>();
+    let quants = plane.quants.as_ptr().cast();
+    // SAFETY: quants have the size of a tile.
+    unsafe {
+        match D {
+            0 => {
+                tiles.load::<4>(quants, LINE);
+                tiles.multiply_bytes::<D, 2, 4>();
+            }
+            _ => {
+                tiles.load::<5>(quants, LINE);
+                tiles.multiply_bytes::<D, 3, 5>();
+            }
+        }
+    }
+}
+
+/// Writes the products in tile `D`.
+#[inline(always)]
+fn store<const D: u8>(tiles: &Tiles, dots: &mut Dots) {
+    // SAFETY: products have the size of a tile.
+    unsafe { tiles.store::<D>((&raw mut *dots).cast(), LINE) };
+}
+
+/// Adds products, scaled, to the totals of rows `FROM` to `TO` of `C`.
 ///
 /// # Safety
-/// The CPU has AVX-512, and the panel as many sub-blocks.
+/// The CPU has AVX-512, and the record is there.
 #[inline(always)]
-unsafe fn scale<Q: Quants, const C: usize>(
-    planes: &[Plane],
-    records: *const u8,
-    dots: &[Dots],
+unsafe fn scale<Q: Quants, const C: usize, const FROM: usize, const TO: usize>(
+    &Scaled { plane, record, dots }: &Scaled<'_>,
     totals: &mut [__m512; C],
 ) {
-    for (at, (plane, dots)) in planes.iter().zip(dots).enumerate() {
-        // SAFETY: planes and products are aligned, and the caller vouches for the panel.
-        unsafe {
-            let scales = _mm512_load_ps(plane.scales[0].as_ptr());
-            let minima = _mm512_load_ps(plane.minima[0].as_ptr());
-            let record = records.add(at * TOKEN_BYTES * C);
-            for_each_row!(c < C {
+    // SAFETY: planes and products are aligned, and the caller vouches for the record.
+    unsafe {
+        let scales = _mm512_load_ps(plane.scales[0].as_ptr());
+        let minima = _mm512_load_ps(plane.minima[0].as_ptr());
+        for_each_row!(c < C {
+            if FROM <= c && c < TO {
                 let word = |first: usize| record.add(first + 4 * c).cast::<i32>().read_unaligned();
-                let float =
-                    |first: usize| _mm512_set1_ps(f32::from_bits(word(first).cast_unsigned()));
+                let float = |first: usize| _mm512_set1_ps(f32::from_bits(word(first).cast_unsigned()));
                 let mut dot = _mm512_load_si512(dots.0[c].as_ptr().cast());
                 let mut total = totals[c];
                 if Q::MINIMA {
@@ -203,8 +272,25 @@ unsafe fn scale<Q: Quants, const C: usize>(
                     dot = _mm512_add_epi32(dot, _mm512_set1_epi32(sum));
                 }
                 let scale = _mm512_mul_ps(scales, float(Words::scales(C)));
-                totals[c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, total);
-            });
-        }
+                totals[c] = _mm512_fmadd_ps(to_floats(dot), scale, total);
+            }
+        });
+    }
+}
+
+/// Whole numbers of magnitudes below 2^22 as floats: two additions, which have both ports where the
+/// conversion would have one. Added to the bits of a float of which the last stands for one, such a number
+/// is added to the float.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn to_floats(whole: __m512i) -> __m512 {
+    const BASE: f32 = 1.5 * (1u32 << 23) as f32;
+    // SAFETY: the caller has the CPU's features.
+    unsafe {
+        let base = _mm512_set1_ps(BASE);
+        let sum = _mm512_add_epi32(_mm512_castps_si512(base), whole);
+        _mm512_sub_ps(_mm512_castsi512_ps(sum), base)
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{Ahead, Int8, Sums, Words};
+use super::{Int8, Panel, Sums, Words};
 use crate::{
     kernels::{plane::Plane, vector::Avx2},
     matrix::{
         GROUP, SUB_BLOCK,
         quants::{NIBBLE_BYTES, Quants, VECTOR_BYTES},
     },
-    memory::LINE_BYTES,
     operand::TOKEN_BYTES,
 };
 
@@ -59,21 +58,21 @@ impl Int8 for Avx2 {
 
     unsafe fn tile<Q: Quants>(
         self,
-        (): &(),
+        (): &mut (),
         planes: &[Plane],
         add: bool,
-        ahead: Option<Ahead>,
+        _: Option<Panel>,
         sums: Sums<'_, '_>,
     ) {
         // SAFETY: as above. Types of as many bits differ in nothing but their minima.
         unsafe {
             match (Q::BITS, Q::MINIMA) {
-                (4, true) => tile_of::<4, true>(planes, add, ahead, sums),
-                (4, false) => tile_of::<4, false>(planes, add, ahead, sums),
-                (5, true) => tile_of::<5, true>(planes, add, ahead, sums),
-                (5, false) => tile_of::<5, false>(planes, add, ahead, sums),
-                (6, false) => tile_of::<6, false>(planes, add, ahead, sums),
-                (8, false) => tile_of::<8, false>(planes, add, ahead, sums),
+                (4, true) => tile_of::<4, true>(planes, add, sums),
+                (4, false) => tile_of::<4, false>(planes, add, sums),
+                (5, true) => tile_of::<5, true>(planes, add, sums),
+                (5, false) => tile_of::<5, false>(planes, add, sums),
+                (6, false) => tile_of::<6, false>(planes, add, sums),
+                (8, false) => tile_of::<8, false>(planes, add, sums),
                 (bits, _) => unreachable!("no type has {bits} bits"),
             }
         }
@@ -83,16 +82,15 @@ impl Int8 for Avx2 {
 unsafe fn tile_of<const BITS: usize, const MINIMA: bool>(
     planes: &[Plane],
     add: bool,
-    ahead: Option<Ahead>,
     sums: Sums<'_, '_>,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        match sums.rows.len() {
-            1 => tile::<BITS, MINIMA, 1>(planes, add, ahead, sums),
-            2 => tile::<BITS, MINIMA, 2>(planes, add, ahead, sums),
-            3 => tile::<BITS, MINIMA, 3>(planes, add, ahead, sums),
-            4 => tile::<BITS, MINIMA, 4>(planes, add, ahead, sums),
+        match sums.panel.width {
+            1 => tile::<BITS, MINIMA, 1>(planes, add, sums),
+            2 => tile::<BITS, MINIMA, 2>(planes, add, sums),
+            3 => tile::<BITS, MINIMA, 3>(planes, add, sums),
+            4 => tile::<BITS, MINIMA, 4>(planes, add, sums),
             rows => unreachable!("a panel of {rows} rows"),
         }
     }
@@ -103,7 +101,6 @@ unsafe fn tile_of<const BITS: usize, const MINIMA: bool>(
 unsafe fn tile<const BITS: usize, const MINIMA: bool, const C: usize>(
     planes: &[Plane],
     add: bool,
-    ahead: Option<Ahead>,
     mut sums: Sums<'_, '_>,
 ) {
     for first in [0, LANES] {
@@ -114,15 +111,9 @@ unsafe fn tile<const BITS: usize, const MINIMA: bool, const C: usize>(
             }
         }
         for (at, plane) in planes.iter().enumerate() {
-            if let (0, Some(Ahead { from, bytes })) = (first, ahead) {
-                for line in 0..bytes.div_ceil(LINE_BYTES) {
-                    let from = from.wrapping_add(at * bytes + line * LINE_BYTES);
-                    _mm_prefetch::<_MM_HINT_T0>(from.cast());
-                }
-            }
             // SAFETY: the caller vouches for the panel.
             unsafe {
-                let record = sums.panel.add(at * TOKEN_BYTES * C);
+                let record = sums.panel.records.add(at * TOKEN_BYTES * C);
                 for c in 0..C {
                     totals[c] = add_row::<BITS, MINIMA, C>(plane, first, record, c, totals[c]);
                 }

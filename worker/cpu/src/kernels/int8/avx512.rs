@@ -2,7 +2,7 @@
 
 use std::{arch::x86_64::*, ops::Range};
 
-use super::{Ahead, Int8, Sums, Words};
+use super::{Int8, Panel, Sums, Words};
 use crate::{
     kernels::{plane::Plane, vector::Avx512},
     matrix::{
@@ -75,24 +75,24 @@ impl Int8 for Avx512 {
     ) {
         // SAFETY: `self` exists, so the CPU has the features; the rest is the caller's.
         unsafe {
-            for_rows!(sums.rows.len(), C => few::<Q, C>(self, group, sub_blocks, fetch, sums))
+            for_rows!(sums.panel.width, C => few::<Q, C>(self, group, sub_blocks, fetch, sums))
         }
     }
 
     unsafe fn tile<Q: Quants>(
         self,
-        (): &(),
+        (): &mut (),
         planes: &[Plane],
         add: bool,
-        ahead: Option<Ahead>,
+        _: Option<Panel>,
         sums: Sums<'_, '_>,
     ) {
         // SAFETY: as above. Only three kinds of types differ here.
         unsafe {
             match (Q::MINIMA, Q::HALVES) {
-                (true, _) => tile_of::<true, false>(self, planes, add, ahead, sums),
-                (false, false) => tile_of::<false, false>(self, planes, add, ahead, sums),
-                (false, true) => tile_of::<false, true>(self, planes, add, ahead, sums),
+                (true, _) => tile_of::<true, false>(self, planes, add, sums),
+                (false, false) => tile_of::<false, false>(self, planes, add, sums),
+                (false, true) => tile_of::<false, true>(self, planes, add, sums),
             }
         }
     }
@@ -102,12 +102,11 @@ unsafe fn tile_of<const MINIMA: bool, const HALVES: bool>(
     kernels: Avx512,
     planes: &[Plane],
     add: bool,
-    ahead: Option<Ahead>,
     sums: Sums<'_, '_>,
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        for_rows!(sums.rows.len(), C => tile::<MINIMA, HALVES, C>(kernels, planes, add, ahead, sums));
+        for_rows!(sums.panel.width, C => tile::<MINIMA, HALVES, C>(kernels, planes, add, sums));
     }
 }
 
@@ -131,7 +130,7 @@ unsafe fn few<Q: Quants, const C: usize>(
         // SAFETY: the caller vouches for the records and the panel.
         unsafe {
             let registers = registers::<Q>(group, sub_block);
-            let record = sums.panel.add(at * TOKEN_BYTES * C);
+            let record = sums.panel.records.add(at * TOKEN_BYTES * C);
             for_each_row!(c < C {
                 totals[c] = if Q::MINIMA {
                     add_row::<true, false, C>(&registers, record, c, totals[c])
@@ -154,7 +153,6 @@ unsafe fn tile<const MINIMA: bool, const HALVES: bool, const C: usize>(
     kernels: Avx512,
     planes: &[Plane],
     add: bool,
-    ahead: Option<Ahead>,
     mut sums: Sums<'_, '_>,
 ) {
     let mut totals = [_mm512_setzero_ps(); C];
@@ -164,12 +162,6 @@ unsafe fn tile<const MINIMA: bool, const HALVES: bool, const C: usize>(
         }
     }
     for (at, plane) in planes.iter().enumerate() {
-        if let Some(Ahead { from, bytes }) = ahead {
-            for line in 0..bytes.div_ceil(LINE_BYTES) {
-                let from = from.wrapping_add(at * bytes + line * LINE_BYTES);
-                _mm_prefetch::<_MM_HINT_T0>(from.cast());
-            }
-        }
         // SAFETY: planes are aligned, and the caller vouches for the panel.
         unsafe {
             let registers = Registers {
@@ -179,7 +171,7 @@ unsafe fn tile<const MINIMA: bool, const HALVES: bool, const C: usize>(
                 scales: plane.scales.each_ref().map(|scales| _mm512_load_ps(scales.as_ptr())),
                 minima: plane.minima.each_ref().map(|minima| _mm512_load_ps(minima.as_ptr())),
             };
-            let record = sums.panel.add(at * TOKEN_BYTES * C);
+            let record = sums.panel.records.add(at * TOKEN_BYTES * C);
             for_each_row!(c < C {
                 totals[c] = add_row::<MINIMA, HALVES, C>(&registers, record, c, totals[c]);
             });

@@ -26,6 +26,7 @@ use crate::{
         GROUP, QuantType, QuantWeights, SUB_BLOCK,
         quants::{Quants, with_quants},
     },
+    memory::fetch,
     operand::{QuantPanels, TOKEN_BYTES},
     pool::part,
 };
@@ -67,24 +68,32 @@ pub(super) trait Int8: Copy {
         sums: Sums<'_, '_>,
     );
 
-    /// Products of unpacked weights with a panel, on top of what is in the sums if `add`. Asks for
-    /// `ahead`, what will be unpacked next.
+    /// Products of unpacked weights with a panel, on top of what is in the sums if `add`. The next call is for
+    /// the same weights and the panel `next`, if there is one.
     unsafe fn tile<Q: Quants>(
         self,
-        session: &Self::Session,
+        session: &mut Self::Session,
         planes: &[Plane],
         add: bool,
-        ahead: Option<Ahead>,
+        next: Option<Panel>,
         sums: Sums<'_, '_>,
     );
 }
 
+/// Some sub-blocks of a few rows.
+#[derive(Clone, Copy)]
+pub(super) struct Panel {
+    /// The record of the first.
+    records: *const u8,
+    /// How many rows.
+    width: usize,
+}
+
 /// One panel and where its products with one group go.
 pub(super) struct Sums<'a, 'b> {
-    /// The panel's records of the sub-blocks that take part.
-    panel: *const u8,
-    /// Rows of the panel, as rows of `products`.
-    rows: Range<usize>,
+    panel: Panel,
+    /// The panel's first row, as a row of `products`.
+    first_row: usize,
     /// The group's first output.
     first: usize,
     products: &'a mut Rectangle<'b>,
@@ -95,17 +104,10 @@ impl Sums<'_, '_> {
     #[inline(always)]
     fn row(&mut self, row: usize) -> &mut [f32] {
         let first = self.first;
-        let outputs = self.products.row(self.rows.start + row);
+        let outputs = self.products.row(self.first_row + row);
         let end = outputs.len().min(first + GROUP);
         &mut outputs[first..end]
     }
-}
-
-/// Memory to be fetched while something else is computed: as many bytes for each sub-block.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    from: *const u8,
-    bytes: usize,
 }
 
 /// Whether AMX is faster than AVX-512 with so many rows. Halves with scales of their own would leave half of
@@ -134,19 +136,26 @@ fn multiply_type<K: Int8, Q: Quants>(
     products: &mut Rectangle<'_>,
 ) {
     let QuantWeights { records, group_bytes, ref sub_blocks, .. } = *weights;
+    let panels = |skipped: usize| {
+        x.panels().map(move |(rows, records)| {
+            let width = rows.len();
+            let records = records[skipped * TOKEN_BYTES * width..].as_ptr();
+            (rows.start, Panel { records, width })
+        })
+    };
     if x.rows() <= K::FEW_ROWS {
         for group in 0..weights.groups {
             let records = records[group * group_bytes..].as_ptr();
-            for (rows, panel) in x.panels() {
-                let (panel, fetch) = (panel.as_ptr(), rows.start == 0);
-                let sums = Sums { panel, rows, first: group * GROUP, products: &mut *products };
+            for (first_row, panel) in panels(0) {
+                let (first, fetch) = (group * GROUP, first_row == 0);
+                let sums = Sums { panel, first_row, first, products: &mut *products };
                 // SAFETY: the weights were checked, and a panel has as many sub-blocks as they do.
                 unsafe { kernels.few::<Q>(records, sub_blocks.clone(), fetch, sums) };
             }
         }
         return;
     }
-    let session = kernels.begin();
+    let mut session = kernels.begin();
     let mut planes = [Plane::default(); CHUNK];
     let chunks = sub_blocks.len().div_ceil(CHUNK);
     for group in 0..weights.groups {
@@ -156,15 +165,19 @@ fn multiply_type<K: Int8, Q: Quants>(
             let base = records[group * group_bytes..].as_ptr();
             // SAFETY: as above.
             unsafe { kernels.unpack::<Q>(base, chunk.clone(), planes) };
-            let next = group * group_bytes + Q::places(chunk.end).0;
-            let bytes = Q::RECORD / Q::SUB_BLOCKS;
-            let mut ahead = Some(Ahead { from: records.as_ptr().wrapping_add(next), bytes });
-            for (rows, panel) in x.panels() {
-                let skipped = (chunk.start - sub_blocks.start) * TOKEN_BYTES * rows.len();
-                let panel = panel[skipped..].as_ptr();
-                let sums = Sums { panel, rows, first: group * GROUP, products: &mut *products };
+            // What will be unpacked next is fetched meanwhile, a share with every panel.
+            let after = group * group_bytes + Q::places(chunk.end).0;
+            let ahead = &records[after.min(records.len())..];
+            let ahead = &ahead[..ahead.len().min(chunk.len() * Q::RECORD / Q::SUB_BLOCKS)];
+            let mut panels = panels(chunk.start - sub_blocks.start).peekable();
+            while let Some((first_row, panel)) = panels.next() {
+                let end = first_row + panel.width;
+                fetch(&ahead[ahead.len() * first_row / x.rows()..ahead.len() * end / x.rows()]);
+                let next = panels.peek().map(|&(_, panel)| panel);
+                let sums =
+                    Sums { panel, first_row, first: group * GROUP, products: &mut *products };
                 // SAFETY: as above.
-                unsafe { kernels.tile::<Q>(&session, planes, at > 0, ahead.take(), sums) };
+                unsafe { kernels.tile::<Q>(&mut session, planes, at > 0, next, sums) };
             }
         }
     }

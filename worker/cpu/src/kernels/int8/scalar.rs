@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::{Ahead, Int8, Sums, Words};
+use super::{Int8, Panel, Sums, Words};
 use crate::{
     kernels::{plane::Plane, scalar::Scalar},
     matrix::{
@@ -57,13 +57,13 @@ impl Int8 for Scalar {
 
     unsafe fn tile<Q: Quants>(
         self,
-        (): &(),
+        (): &mut (),
         planes: &[Plane],
         add: bool,
-        _: Option<Ahead>,
+        _: Option<Panel>,
         mut sums: Sums<'_, '_>,
     ) {
-        let width = sums.rows.len();
+        let width = sums.panel.width;
         for row in 0..width {
             let mut totals = [0.0; GROUP];
             let outputs = sums.row(row).len();
@@ -73,7 +73,7 @@ impl Int8 for Scalar {
             for (at, plane) in planes.iter().enumerate() {
                 // SAFETY: the caller vouches for the panel.
                 let record = unsafe {
-                    let record = sums.panel.add(at * TOKEN_BYTES * width);
+                    let record = sums.panel.records.add(at * TOKEN_BYTES * width);
                     std::slice::from_raw_parts(record, TOKEN_BYTES * width)
                 };
                 add_sub_block::<Q>(plane, record, width, row, &mut totals);
