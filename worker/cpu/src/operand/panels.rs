@@ -21,10 +21,18 @@ impl Panels {
 
     /// The panels in order: which rows, and what `items` has for them, which is as many for each row.
     pub(super) fn slices<T>(self, items: &[T]) -> impl Iterator<Item = (Range<usize>, &[T])> {
-        (0..self.count).map(move |panel| {
-            let rows = self.rows_of(panel);
-            let of_row = items.len() / self.rows;
-            (rows.clone(), &items[rows.start * of_row..rows.end * of_row])
+        let Self { rows, count, .. } = self;
+        let of_row = items.len() / rows.max(1);
+        // As `rows_of`, without a division for each.
+        let (least, more) = (rows / count.max(1), rows % count.max(1));
+        let (mut start, mut left_over) = (0, 0);
+        (0..count).map(move |_| {
+            left_over += more;
+            let one_more = usize::from(left_over >= count);
+            left_over -= one_more * count;
+            let first = start;
+            start += least + one_more;
+            (first..start, &items[first * of_row..start * of_row])
         })
     }
 

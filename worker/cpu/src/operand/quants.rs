@@ -74,6 +74,11 @@ impl QuantPanels {
         self.panels.rows
     }
 
+    /// How many panels there are.
+    pub(crate) fn panel_count(&self) -> usize {
+        self.panels.count
+    }
+
     pub(crate) fn columns(&self) -> usize {
         self.panels.columns
     }

@@ -66,6 +66,7 @@ impl Int8 for Amx {
         unreachable!("no number of rows is few");
     }
 
+    #[inline(always)]
     unsafe fn tile<Q: Quants>(
         self,
         pipeline: &mut Pipeline,
@@ -74,10 +75,9 @@ impl Int8 for Amx {
         next: Option<Panel>,
         sums: Sums<'_, '_>,
     ) {
-        for panel in [Some(sums.panel), next].into_iter().flatten() {
-            let readable = panel.width * TOKEN_BYTES;
-            assert!(readable >= TILE_ROWS * SUB_BLOCK, "a panel of at least eleven rows");
-        }
+        // The tiles read sixteen rows of every panel.
+        let enough = |panel: Panel| panel.width * TOKEN_BYTES >= TILE_ROWS * SUB_BLOCK;
+        assert!(enough(sums.panel) && next.is_none_or(enough), "panels of at least eleven rows");
         let kernels = self.without_amx().without_bf16();
         // SAFETY: the caller's promises.
         unsafe {

@@ -169,10 +169,10 @@ fn multiply_type<K: Int8, Q: Quants>(
             let after = group * group_bytes + Q::places(chunk.end).0;
             let ahead = &records[after.min(records.len())..];
             let ahead = &ahead[..ahead.len().min(chunk.len() * Q::RECORD / Q::SUB_BLOCKS)];
+            let mut ahead = ahead.chunks(ahead.len().div_ceil(x.panel_count()).max(1));
             let mut panels = panels(chunk.start - sub_blocks.start).peekable();
             while let Some((first_row, panel)) = panels.next() {
-                let end = first_row + panel.width;
-                fetch(&ahead[ahead.len() * first_row / x.rows()..ahead.len() * end / x.rows()]);
+                fetch(ahead.next().unwrap_or_default());
                 let next = panels.peek().map(|&(_, panel)| panel);
                 let sums =
                     Sums { panel, first_row, first: group * GROUP, products: &mut *products };
