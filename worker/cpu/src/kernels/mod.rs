@@ -27,7 +27,7 @@ use crate::{
     CpuError, Isa,
     disjoint::Rectangle,
     matrix::{FloatType, GROUP, QuantWeights, Run, SUB_BLOCK, Weights},
-    operand::{FloatPanels, PairOrder, PairPanels, PairRow, QuantPanels, QuantRow},
+    operand::{FloatPanels, PairOrder, PairPanels, PairRow, QuantPanels, QuantRows, Rows},
 };
 
 pub(crate) use plane::Plane;
@@ -35,9 +35,6 @@ pub(crate) use plane::Plane;
 use int8::Int8;
 
 pub(crate) use attention::{AttentionKernels, Mixed, Strip, StripHeads, Turns, width};
-
-/// Where the greatest magnitude of thirty-two activations is not above this, they are taken for zeros.
-const LEAST_GREATEST: f32 = 1e-30;
 
 /// Kernels that this CPU was found to run.
 #[derive(Clone, Copy, Debug)]
@@ -319,11 +316,12 @@ impl Kernels {
         each!(self, kernels => int8::unpack(kernels, weights, group, sub_blocks, planes));
     }
 
-    /// Quantises as many elements as `row` has room for, thirty-two at a time: the greatest magnitude
-    /// becomes 127, the others the nearest whole numbers, halves to even.
-    pub(crate) fn quantise(self, values: &[f32], row: QuantRow<'_>) {
-        assert_eq!(values.len(), row.sub_blocks() * SUB_BLOCK, "elements for all sub-blocks");
-        each!(self, kernels => kernels.quantise(values, row));
+    /// Quantises as many elements as there are places, thirty-two at a time: the greatest magnitude becomes
+    /// 127, the others the nearest whole numbers, halves to even.
+    pub(crate) fn quantise(self, values: Rows<'_>, places: QuantRows<'_>) {
+        let room = (places.count(), places.sub_blocks() * SUB_BLOCK);
+        assert_eq!((values.count(), values.columns()), room, "as many elements as places");
+        each!(self, kernels => kernels.quantise(values, places));
     }
 
     /// `x / sqrt(mean(x^2) + epsilon) * gain`

@@ -1,11 +1,11 @@
 //! The kernels in plain Rust: what the fast ones are tested against, and what runs where none of
 //! them does.
 
-use super::{LEAST_GREATEST, plane::Plane};
+use super::plane::Plane;
 use crate::{
     disjoint::Rectangle,
     matrix::{BlockType, FloatType, GROUP, SUB_BLOCK, Weights},
-    operand::{QuantRow, QuantToken},
+    operand::{QuantRows, QuantToken, Rows},
 };
 
 /// Rows that one pass over the weights multiplies.
@@ -52,21 +52,23 @@ impl Scalar {
         }
     }
 
-    pub(super) fn quantise(self, values: &[f32], mut row: QuantRow<'_>) {
-        for (at, values) in values.chunks_exact(SUB_BLOCK).enumerate() {
-            // As whole numbers, magnitudes have the same order, and what is not a number comes last.
-            let greatest = values.iter().map(|value| value.abs().to_bits()).max();
-            let greatest = f32::from_bits(greatest.unwrap_or(0));
-            let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
-            let mut sums = [0; 2];
-            let quants = row.quants(at);
-            for (place, value) in values.iter().enumerate() {
-                let quant = (value * inverse).round_ties_even() as i8;
-                sums[place / 16] += i32::from(quant);
-                // SAFETY: a row has room for thirty-two quants of a sub-block.
-                unsafe { quants.add(place).write(quant) };
+    pub(super) fn quantise(self, values: Rows<'_>, mut places: QuantRows<'_>) {
+        for row in 0..values.count() {
+            for (at, values) in values.row(row).chunks_exact(SUB_BLOCK).enumerate() {
+                // As whole numbers, magnitudes have the same order, and what is not a number comes last.
+                let greatest = values.iter().map(|value| value.abs().to_bits()).max();
+                let greatest = f32::from_bits(greatest.unwrap_or(0));
+                let factor = QuantToken::factor(greatest);
+                let mut sums = [0; 2];
+                let quants = places.quants(row, at);
+                for (place, value) in values.iter().enumerate() {
+                    let quant = (value * factor).round_ties_even() as i8;
+                    sums[place / 16] += i32::from(quant);
+                    // SAFETY: there is room for thirty-two quants of a sub-block.
+                    unsafe { quants.add(place).write(quant) };
+                }
+                places.finish(row, at, QuantToken::new(greatest, sums));
             }
-            row.finish(at, QuantToken::new(greatest, sums));
         }
     }
 

@@ -85,7 +85,7 @@ fn operand(kernels: Kernels, inputs: &[Vec<f32>], forms: Forms) -> Operand {
     let writer = operand.writer();
     for (row, inputs) in inputs.iter().enumerate() {
         // SAFETY: there is one thread.
-        unsafe { writer.put(kernels, row, 0, inputs) };
+        unsafe { writer.put(kernels, row, 0, Rows::one(inputs)) };
     }
     operand
 }

@@ -4,6 +4,7 @@ mod columns;
 mod pairs;
 mod panels;
 mod quants;
+mod rows;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
@@ -11,7 +12,8 @@ mod tests;
 use crate::{CpuError, Kernels, workspace::Workspace};
 
 pub(crate) use pairs::{PairOrder, PairPanels, PairRow};
-pub(crate) use quants::{QuantPanels, QuantRow, QuantToken, TOKEN_BYTES};
+pub(crate) use quants::{QuantPanels, QuantRows, QuantToken, TOKEN_BYTES};
+pub(crate) use rows::Rows;
 
 use columns::{ColumnPanels, ColumnWriter};
 use quants::QuantWriter;
@@ -113,25 +115,40 @@ pub(crate) struct OperandWriter<'a> {
 }
 
 impl OperandWriter<'_> {
-    /// Writes `values` to `row`, from `column` on, a multiple of 32; they end on one too, or with the
-    /// row.
+    /// Writes `values` to as many rows from `first` on, from `column` on, a multiple of 32; they end on one
+    /// too, or with the rows.
     ///
     /// # Safety
     /// No other thread writes these elements.
-    pub(crate) unsafe fn put(&self, kernels: Kernels, row: usize, column: usize, values: &[f32]) {
+    pub(crate) unsafe fn put(
+        &self,
+        kernels: Kernels,
+        first: usize,
+        column: usize,
+        values: Rows<'_>,
+    ) {
         if let Some(floats) = &self.floats {
-            // SAFETY: the caller owns the elements.
-            unsafe { floats.put(row, column, values.iter().copied()) };
+            for row in 0..values.count() {
+                let values = values.row(row).iter().copied();
+                // SAFETY: the caller owns the elements.
+                unsafe { floats.put(first + row, column, values) };
+            }
         }
         if let Some(quants) = &self.quants {
+            let rows = first..first + values.count();
             // SAFETY: the caller owns the elements.
-            kernels.quantise(values, unsafe { quants.place(row, column, values.len()) });
+            for (rows, places) in unsafe { quants.places(rows, column, values.columns()) } {
+                kernels.quantise(values.part(rows.start - first..rows.end - first), places);
+            }
         }
         if let Some(pairs) = &self.pairs {
             assert!(column.is_multiple_of(2), "the first column of a pair");
-            let len = kernels.pair_order().pairs(values.len());
-            // SAFETY: the caller owns the elements.
-            kernels.round(values, unsafe { pairs.place(row, column / 2, len) });
+            let len = kernels.pair_order().pairs(values.columns());
+            for row in 0..values.count() {
+                // SAFETY: the caller owns the elements.
+                let place = unsafe { pairs.place(first + row, column / 2, len) };
+                kernels.round(values.row(row), place);
+            }
         }
     }
 }

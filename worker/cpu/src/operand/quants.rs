@@ -27,15 +27,15 @@ pub(crate) struct QuantPanels {
     panels: Panels,
 }
 
-/// Where the quants of some columns of one row go.
-pub(crate) struct QuantRow<'a> {
+/// Where the quants of some columns of some rows of a panel go.
+pub(crate) struct QuantRows<'a> {
     /// The first of these columns' records.
-    pub(super) first: *mut u8,
+    first: *mut u8,
     /// Rows of the panel.
-    pub(super) width: usize,
-    /// The row's place in the panel.
-    pub(super) place: usize,
-    pub(super) sub_blocks: usize,
+    width: usize,
+    /// The rows' places in the panel.
+    places: Range<usize>,
+    sub_blocks: usize,
     memory: PhantomData<&'a mut [u8]>,
 }
 
@@ -48,6 +48,14 @@ pub(crate) struct QuantToken {
 }
 
 impl QuantToken {
+    /// What thirty-two elements are multiplied with, of which `greatest` is the greatest magnitude.
+    #[inline(always)]
+    pub(crate) fn factor(greatest: f32) -> f32 {
+        /// Where the greatest magnitude of thirty-two activations is not above this, they are taken for zeros.
+        const LEAST_GREATEST: f32 = 1e-30;
+        if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 }
+    }
+
     /// What belongs to quants of which the sums of both halves are `sums`, where the `greatest` magnitude
     /// became 127. If that is not finite the scale is not a number, so that a fault upstream stays
     /// visible.
@@ -101,45 +109,63 @@ pub(super) struct QuantWriter<'a> {
 }
 
 impl<'a> QuantWriter<'a> {
-    /// The place of `len` elements of `row` from `column` on, both multiples of 32.
+    /// The places of `len` elements of `rows` from `column` on, both multiples of 32: of the rows of one panel
+    /// after the other.
     ///
     /// # Safety
-    /// No other thread writes these elements while the result lives.
-    pub(super) unsafe fn place(&self, row: usize, column: usize, len: usize) -> QuantRow<'a> {
+    /// No other thread writes these elements while a result lives, and a result is used once.
+    pub(super) unsafe fn places(
+        &self,
+        mut rows: Range<usize>,
+        column: usize,
+        len: usize,
+    ) -> impl Iterator<Item = (Range<usize>, QuantRows<'a>)> {
         let Panels { columns, .. } = self.panels;
         assert!(column.is_multiple_of(SUB_BLOCK) && len.is_multiple_of(SUB_BLOCK), "sub-blocks");
         assert!(column + len <= columns, "columns within the operand");
-        let rows = self.panels.rows_of(self.panels.of_row(row));
-        let first = (rows.start * columns + column * rows.len()) / SUB_BLOCK * TOKEN_BYTES;
-        let bytes = len / SUB_BLOCK * TOKEN_BYTES * rows.len();
-        QuantRow {
-            first: self.memory.pointer(first..first + bytes),
-            width: rows.len(),
-            place: row - rows.start,
-            sub_blocks: len / SUB_BLOCK,
-            memory: PhantomData,
-        }
+        std::iter::from_fn(move || {
+            let start = (!rows.is_empty()).then_some(rows.start)?;
+            let panel = self.panels.rows_of(self.panels.of_row(start));
+            let end = rows.end.min(panel.end);
+            rows.start = end;
+            let width = panel.len();
+            let first = (panel.start * columns + column * width) / SUB_BLOCK * TOKEN_BYTES;
+            let bytes = len / SUB_BLOCK * TOKEN_BYTES * width;
+            let places = QuantRows {
+                first: self.memory.pointer(first..first + bytes),
+                width,
+                places: start - panel.start..end - panel.start,
+                sub_blocks: len / SUB_BLOCK,
+                memory: PhantomData,
+            };
+            Some((start..end, places))
+        })
     }
 }
 
-impl QuantRow<'_> {
-    /// Sub-blocks that there is room for.
+impl QuantRows<'_> {
+    /// Rows that there is room for.
+    pub(crate) fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Sub-blocks of each.
     pub(crate) fn sub_blocks(&self) -> usize {
         self.sub_blocks
     }
 
-    /// Where the quants of sub-block `at` go, 32 bytes that nobody else writes.
+    /// Where the quants of a row's sub-block `at` go, 32 bytes that nobody else writes.
     #[inline(always)]
-    pub(crate) fn quants(&mut self, at: usize) -> *mut i8 {
-        assert!(at < self.sub_blocks, "a sub-block of the row");
-        // SAFETY: the record is inside the memory that `place` found to be there.
-        unsafe { self.record(at).add(self.place * SUB_BLOCK).cast() }
+    pub(crate) fn quants(&mut self, row: usize, at: usize) -> *mut i8 {
+        let (record, place) = self.record(row, at);
+        // SAFETY: the record has thirty-two bytes for each of its rows.
+        unsafe { record.add(place * SUB_BLOCK).cast() }
     }
 
     /// Writes what a sub-block's quants have in common.
     #[inline(always)]
-    pub(crate) fn finish(&mut self, at: usize, token: QuantToken) {
-        assert!(at < self.sub_blocks, "a sub-block of the row");
+    pub(crate) fn finish(&mut self, row: usize, at: usize, token: QuantToken) {
+        let (record, place) = self.record(row, at);
         let [low, high] = token.sums;
         let words = [
             token.scale.to_bits(),
@@ -148,17 +174,17 @@ impl QuantRow<'_> {
             (-128 * high).cast_unsigned(),
         ];
         for (word, value) in words.into_iter().enumerate() {
-            let offset = self.width * (SUB_BLOCK + word * 4) + self.place * 4;
-            // SAFETY: the record is inside the memory that `place` found to be there, and the row's
-            // words are this value's alone.
-            unsafe { self.record(at).add(offset).cast::<u32>().write_unaligned(value) };
+            let offset = self.width * (SUB_BLOCK + word * 4) + place * 4;
+            // SAFETY: the record has four words for each of its rows, and these are this value's alone.
+            unsafe { record.add(offset).cast::<u32>().write_unaligned(value) };
         }
     }
 
-    /// # Safety
-    /// `at` is below the number of sub-blocks.
-    unsafe fn record(&self, at: usize) -> *mut u8 {
-        // SAFETY: the caller's promise.
-        unsafe { self.first.add(at * TOKEN_BYTES * self.width) }
+    /// The record of sub-block `at`, and the place in it of a row.
+    #[inline(always)]
+    fn record(&self, row: usize, at: usize) -> (*mut u8, usize) {
+        assert!(at < self.sub_blocks && row < self.places.len(), "a sub-block of a row");
+        // SAFETY: the record is inside the memory that `places` found to be there.
+        (unsafe { self.first.add(at * TOKEN_BYTES * self.width) }, self.places.start + row)
     }
 }

@@ -11,19 +11,23 @@ fn forms(kernels: Kernels) -> Forms {
     Forms { floats: true, quants: true, pairs: kernels.has_pairs() }
 }
 
-/// An operand of `values`, written in two parts a row.
+/// An operand of `values`, written in two parts.
 fn operand(kernels: Kernels, values: &[Vec<f32>]) -> Operand {
     let columns = values.first().map_or(SUB_BLOCK, Vec::len);
     let workspace = Workspace::default();
     let forms = forms(kernels);
     let mut operand = Operand::new(&workspace, values.len(), columns, kernels, forms).unwrap();
     let writer = operand.writer();
-    for (row, values) in values.iter().enumerate() {
-        let (first, rest) = values.split_at(SUB_BLOCK);
+    // Some rows at once, which need not be those of a panel.
+    for (at, rows) in values.chunks(19).enumerate() {
+        let rows = rows.concat();
+        let count = rows.len() / columns;
+        let rest =
+            Rows::new(&rows[SUB_BLOCK.min(rows.len())..], count, columns - SUB_BLOCK, columns);
         // SAFETY: there is one thread.
         unsafe {
-            writer.put(kernels, row, SUB_BLOCK, rest);
-            writer.put(kernels, row, 0, first);
+            writer.put(kernels, 19 * at, SUB_BLOCK, rest);
+            writer.put(kernels, 19 * at, 0, Rows::new(&rows, count, SUB_BLOCK, columns));
         }
     }
     operand
@@ -155,8 +159,8 @@ fn pairs_are_rounded_and_what_is_not_there_is_zero() {
         for (row, values) in values.iter().enumerate() {
             // SAFETY: there is one thread. In two parts, as fused layers write.
             unsafe {
-                writer.put(kernels, row, 0, &values[..64]);
-                writer.put(kernels, row, 64, &values[64..]);
+                writer.put(kernels, row, 0, Rows::one(&values[..64]));
+                writer.put(kernels, row, 64, Rows::one(&values[64..]));
             }
         }
         let (_, words) = operand.pairs().unwrap().panels().next().unwrap();

@@ -3,7 +3,8 @@
 use crate::{
     CpuError, Matrix, Operand,
     disjoint::{Disjoint, Rectangle},
-    matrix::SUB_BLOCK,
+    matrix::{GROUP, SUB_BLOCK},
+    operand::Rows,
     pool::{part, share},
 };
 
@@ -47,7 +48,8 @@ pub(crate) fn gated_linear(
     let threads = threads.min(units);
     let pieces = pieces(work, threads);
     // Gates and ups of some columns and all rows.
-    let room = rows * 2 * at_once;
+    let stride = 2 * at_once;
+    let room = rows * stride;
     let mut scratch = machine.workspace.take(threads * room)?;
     let scratch = Disjoint::new(scratch.as_mut_slice());
     machine.pool.run_pieces(threads, pieces, |thread, owner, piece| {
@@ -56,19 +58,22 @@ pub(crate) fn gated_linear(
         for unit in part(&share(units, owner, threads), piece, pieces) {
             let first = unit * at_once;
             let end = columns.min(first + at_once);
-            let mut both = Rectangle::new(scratch, rows, 2 * at_once, 2 * at_once);
+            let mut both = Rectangle::new(scratch, rows, stride, stride);
             for half in 0..2 {
                 let outputs = half * columns + first..half * columns + end;
                 let place = half * at_once;
                 let mut products = both.part(0..rows, place..place + outputs.len());
                 multiply(kernels, x, gate_up, gate_up.groups_of(outputs), &mut products);
             }
-            for row in 0..rows {
-                let (gates, ups) = both.row(row).split_at_mut(at_once);
-                let gates = &mut gates[..end - first];
-                kernels.silu_mul(gates, &ups[..end - first]);
+            // As many rows as a panel has at most become an operand's at once.
+            for (some, both) in scratch[..rows * stride].chunks_mut(GROUP * stride).enumerate() {
+                for both in both.chunks_mut(stride) {
+                    let (gates, ups) = both.split_at_mut(at_once);
+                    kernels.silu_mul(&mut gates[..end - first], &ups[..end - first]);
+                }
+                let gates = Rows::new(both, both.len() / stride, end - first, stride);
                 // SAFETY: columns are cut into pieces.
-                unsafe { writer.put(kernels, row, first, gates) };
+                unsafe { writer.put(kernels, some * GROUP, first, gates) };
             }
         }
     });

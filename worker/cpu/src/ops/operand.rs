@@ -1,6 +1,6 @@
 //! Activations for a linear layer.
 
-use crate::{CpuError, Operand, Tensor, pool::share};
+use crate::{CpuError, Operand, Tensor, operand::Rows, pool::share};
 
 use super::{Machine, SHARE_OF_ELEMENTS};
 
@@ -12,10 +12,10 @@ pub(crate) fn operand(machine: &mut Machine, x: &Tensor) -> Result<Operand, CpuE
     let writer = operand.writer();
     let threads = machine.pool.threads_for(rows * columns, SHARE_OF_ELEMENTS);
     machine.pool.run(threads, |thread, threads| {
-        for row in share(rows, thread, threads) {
-            // SAFETY: rows are cut among the threads.
-            unsafe { writer.put(kernels, row, 0, x.row(row)) };
-        }
+        let share = share(rows, thread, threads);
+        let values = Rows::new(x.as_slice(), rows, columns, columns).part(share.clone());
+        // SAFETY: rows are cut among the threads.
+        unsafe { writer.put(kernels, share.start, 0, values) };
     });
     Ok(operand)
 }

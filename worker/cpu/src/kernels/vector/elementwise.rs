@@ -5,9 +5,9 @@ use super::{
     tile::{load_some, store_some},
 };
 use crate::{
-    kernels::{LEAST_GREATEST, plane::Plane},
+    kernels::plane::Plane,
     matrix::{GROUP, SUB_BLOCK},
-    operand::{QuantRow, QuantToken},
+    operand::{QuantRows, QuantToken, Rows},
 };
 
 /// Below this, e^x is no normal number and is taken for 0: ln(2^-126).
@@ -108,17 +108,38 @@ pub(super) fn rms_norm<S: Simd>(
     }
 }
 
-/// See `Kernels::quantise`.
+/// See `Kernels::quantise`. Step by step for some sub-blocks at once: each step of one waits for the one before.
 #[inline(always)]
-pub(super) fn quantise<S: Simd>(simd: S, values: &[f32], mut row: QuantRow<'_>) {
-    let (sub_blocks, _) = values.as_chunks::<SUB_BLOCK>();
-    for (at, values) in sub_blocks.iter().enumerate() {
-        // SAFETY: a sub-block has thirty-two values, and a row has room for as many quants.
-        unsafe {
-            let greatest = simd.greatest_magnitude(values.as_ptr());
-            let inverse = if greatest > LEAST_GREATEST { 127.0 / greatest } else { 0.0 };
-            let sums = simd.quantise(values.as_ptr(), inverse, row.quants(at));
-            row.finish(at, QuantToken::new(greatest, sums));
+pub(super) fn quantise<S: Simd>(simd: S, values: Rows<'_>, mut places: QuantRows<'_>) {
+    const AT_ONCE: usize = 16;
+    let rows = values.count();
+    let mut tokens = (0..places.sub_blocks()).flat_map(|at| (0..rows).map(move |row| (row, at)));
+    let mut some = [(0, 0); AT_ONCE];
+    loop {
+        let mut count = 0;
+        for (place, token) in some.iter_mut().zip(tokens.by_ref()) {
+            *place = token;
+            count += 1;
+        }
+        let some = &some[..count];
+        if some.is_empty() {
+            return;
+        }
+        let of =
+            |(row, at): (usize, usize)| values.row(row)[at * SUB_BLOCK..][..SUB_BLOCK].as_ptr();
+        let mut greatest = [0.0; AT_ONCE];
+        for (greatest, &token) in greatest.iter_mut().zip(some) {
+            // SAFETY: a sub-block has thirty-two values.
+            *greatest = unsafe { simd.greatest_magnitude(of(token)) };
+        }
+        let factors = greatest.map(QuantToken::factor);
+        let mut sums = [[0; 2]; AT_ONCE];
+        for ((sums, factor), &(row, at)) in sums.iter_mut().zip(factors).zip(some) {
+            // SAFETY: as above, and there is room for as many quants.
+            *sums = unsafe { simd.quantise(of((row, at)), factor, places.quants(row, at)) };
+        }
+        for ((sums, greatest), &(row, at)) in sums.into_iter().zip(greatest).zip(some) {
+            places.finish(row, at, QuantToken::new(greatest, sums));
         }
     }
 }

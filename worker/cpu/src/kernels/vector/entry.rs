@@ -16,7 +16,7 @@ macro_rules! entry_points {
                 kernels::vector::{elementwise, formats::{self, Format}, tile},
                 kernels::plane::Plane,
                 matrix::{FloatType, GROUP, SUB_BLOCK, Weights},
-                operand::QuantRow,
+                operand::{QuantRows, Rows},
             };
 
             impl $simd {
@@ -132,19 +132,19 @@ macro_rules! entry_points {
                 /// See `Kernels::quantise`.
                 pub(in crate::kernels) fn quantise(
                     self,
-                    values: &[f32],
-                    row: QuantRow<'_>,
+                    values: Rows<'_>,
+                    places: QuantRows<'_>,
                 ) {
                     #[target_feature(enable = $features)]
                     fn quantise(
                         simd: $simd,
-                        values: &[f32],
-                        row: QuantRow<'_>,
+                        values: Rows<'_>,
+                        places: QuantRows<'_>,
                     ) {
-                        elementwise::quantise(simd, values, row);
+                        elementwise::quantise(simd, values, places);
                     }
                     // SAFETY: `self` exists, so the CPU has the features.
-                    unsafe { quantise(self, values, row) }
+                    unsafe { quantise(self, values, places) }
                 }
 
                 /// See `Kernels::expand`.
