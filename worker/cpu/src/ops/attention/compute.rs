@@ -6,6 +6,7 @@ use crate::{
     cache::{CacheLayout, TokenGroup},
     disjoint::Disjoint,
     kernels::{AttentionKernels, Mixed, Strip, StripHeads, width},
+    memory::fetch,
 };
 
 use super::{
@@ -147,6 +148,11 @@ impl Attention<'_> {
         scratch.rotated.fill(0.0);
         let mut places = scratch.queries.chunks_exact_mut(width(dim));
         for row in unit.rows.clone() {
+            // The next unit is of the rows that follow, which another CPU may have computed.
+            if row + unit.rows.len() < qkv.rows() {
+                let soon = &qkv.row(row + unit.rows.len())[unit.heads.start * dim..];
+                fetch(bytemuck::cast_slice(&soon[..unit.heads.len() * dim]));
+            }
             for head in unit.heads.clone() {
                 let place = places.next().expect("room for all queries of a unit");
                 let query = &qkv.row(row)[head * dim..][..dim];

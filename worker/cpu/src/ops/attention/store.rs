@@ -6,12 +6,17 @@ use crate::{
     cache::{CacheLayout, Part},
     disjoint::Disjoint,
     kernels::AttentionKernels,
+    memory::fetch,
 };
 
 use super::{AttentionInput, blocks_of};
 
 /// A sequence's place in the cache is asked for while those so many before it are written.
 const SPANS_AHEAD: usize = 3;
+
+/// A row's vector is asked for while those so many before it are stored: another CPU may have computed it, and
+/// rows are too far apart for prefetchers.
+const ROWS_AHEAD: usize = 8;
 
 /// Parts that a layer's blocks have: the keys and the values of each head.
 pub(super) fn parts(heads: &HeadShard) -> usize {
@@ -50,6 +55,9 @@ pub(super) unsafe fn store(
         for row in span.rows.clone() {
             let position = span.position + row - span.rows.start;
             let place = place(span, position);
+            if row + ROWS_AHEAD < qkv.rows() {
+                fetch(bytemuck::cast_slice(&qkv.row(row + ROWS_AHEAD)[first..first + dim]));
+            }
             let mut vector = &qkv.row(row)[first..first + dim];
             if of_keys {
                 kernels.rotate(rope.turns(row), vector, &mut rotated[..dim]);
