@@ -21,13 +21,14 @@ pub(crate) struct CacheLayout {
     pub(crate) shape: CacheShape,
     keys: Places,
     values: Places,
-    block_bytes: usize,
+    /// Bytes of one layer and KV head of a block.
+    head_bytes: usize,
 }
 
-/// Keys or values in a block, and their scales.
+/// Keys or values of a layer and head in a block, and their scales.
 #[derive(Clone, Copy)]
 struct Places {
-    /// Bytes from the start of the block.
+    /// Bytes from the start of what the block has of them.
     first: usize,
     scales: usize,
     end: usize,
@@ -75,7 +76,7 @@ impl CacheLayout {
         if usize::try_from(bytes).is_err() {
             return Err(CpuError::OutOfMemory { what: WHAT, bytes });
         }
-        let [keys, values, scales, block_bytes, of_keys, of_values] =
+        let [keys, values, scales, head_bytes, of_keys, of_values] =
             [keys, values, scales, block, of_keys, of_values].map(|bytes| bytes as usize);
         let places = |first: usize, bytes: usize, group_bytes: usize| Places {
             first,
@@ -87,7 +88,7 @@ impl CacheLayout {
             shape,
             keys: places(0, keys, of_keys),
             values: places(keys + scales, values, of_values),
-            block_bytes,
+            head_bytes,
         })
     }
 
@@ -96,24 +97,20 @@ impl CacheLayout {
         self.shape.tokens_per_block.min(GROUP)
     }
 
+    /// Bytes of a block.
     pub(crate) fn block_bytes(&self) -> usize {
-        self.block_bytes
-    }
-
-    /// Bytes of all blocks of one layer and KV head.
-    pub(crate) fn slab_bytes(&self) -> usize {
-        self.shape.blocks * self.block_bytes
+        self.shape.layers * self.shape.kv_heads * self.head_bytes
     }
 
     /// Bytes of everything.
     pub(super) fn bytes(&self) -> usize {
-        self.shape.layers * self.shape.kv_heads * self.slab_bytes()
+        self.shape.blocks * self.block_bytes()
     }
 
-    /// Where one part of a block is among the bytes of a layer.
-    pub(crate) fn part(&self, part: Part, head: usize, block: u32) -> Range<usize> {
+    /// Where one part of a block is that belongs to a KV head of a layer.
+    pub(crate) fn part(&self, part: Part, of: (usize, usize), block: u32) -> Range<usize> {
         let places = self.places(part);
-        let first = self.block(head, block);
+        let first = self.head(of, block);
         first + places.first..first + places.end
     }
 
@@ -143,20 +140,20 @@ impl CacheLayout {
     /// One group of a block among the bytes of a layer.
     pub(crate) fn group<'a>(
         &self,
-        layer: &'a [u8],
-        head: usize,
+        cache: &'a [u8],
+        of: (usize, usize),
         block: u32,
         group: usize,
     ) -> TokenGroup<'a> {
-        let block = &layer[self.block(head, block)..][..self.block_bytes];
+        let head = &cache[self.head(of, block)..][..self.head_bytes];
         let numbers = |places: Places| {
-            &block[places.first + group * places.group_bytes..][..places.group_bytes]
+            &head[places.first + group * places.group_bytes..][..places.group_bytes]
         };
         let scales = |places: Places| match self.shape.dtype.scale_bytes() {
             0 => &[],
             bytes => {
                 let first = places.scales + group * GROUP * bytes;
-                bytemuck::cast_slice(&block[first..first + GROUP * bytes])
+                bytemuck::cast_slice(&head[first..first + GROUP * bytes])
             }
         };
         TokenGroup {
@@ -174,8 +171,8 @@ impl CacheLayout {
         }
     }
 
-    /// Where a block begins among the bytes of a layer.
-    fn block(&self, head: usize, block: u32) -> usize {
-        head * self.slab_bytes() + block as usize * self.block_bytes
+    /// Where the bytes of a KV head of a layer begin in a block.
+    fn head(&self, (layer, head): (usize, usize), block: u32) -> usize {
+        block as usize * self.block_bytes() + (layer * self.shape.kv_heads + head) * self.head_bytes
     }
 }

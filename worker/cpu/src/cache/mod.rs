@@ -1,7 +1,8 @@
 //! The paged cache of keys and values.
 //!
-//! A block of one layer and KV head is contiguous: its keys, then its values, both in groups of sixteen
-//! tokens, or of all tokens of a block that has fewer. What a kernel multiplies at once is a step:
+//! A block is contiguous, with all its layers and KV heads, so that the cache takes memory of the system block
+//! by block, as tokens come, and not a page of each layer at once. Of a layer and head it has the keys, then the
+//! values, both in groups of sixteen tokens, or of all tokens of a block that has fewer. What a kernel multiplies at once is a step:
 //! one element of a key or one token's values, or a pair of them where they are bfloat16. Keys
 //! lie as `[group][step][16 tokens][pair]`, so that scores of sixteen tokens come out at once; values
 //! as `[group][step][dimensions][pair]`, so that sixteen dimensions are added up at once. Where
@@ -47,14 +48,8 @@ impl Cache {
         self.layout
     }
 
-    /// All layers: as many slabs of [`CacheLayout::slab_bytes`] as there are layers and KV heads.
-    pub(crate) fn slabs_mut(&mut self) -> &mut [u8] {
+    /// All blocks, one after the other.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         self.memory.as_mut_slice()
-    }
-
-    /// All KV heads of `layer`: as many slabs, one after the other.
-    pub(crate) fn layer_mut(&mut self, layer: usize) -> &mut [u8] {
-        let len = self.layout.shape.kv_heads * self.layout.slab_bytes();
-        &mut self.slabs_mut()[layer * len..(layer + 1) * len]
     }
 }

@@ -32,7 +32,7 @@ fn blocks_keep_apart_and_begin_on_a_cache_line() {
             // What is stored of one token, as it lies in a cache with nothing else.
             let alone = |part: Part, slot: usize| {
                 let mut lines =
-                    Memory::zeroed(layout::WHAT, layout.part(part, 0, 0).len()).unwrap();
+                    Memory::zeroed(layout::WHAT, layout.part(part, (0, 0), 0).len()).unwrap();
                 let bytes = lines.as_mut_slice();
                 layout.put(part, bytes, slot, &[1.0; 20]);
                 bytes.to_vec()
@@ -45,18 +45,19 @@ fn blocks_keep_apart_and_begin_on_a_cache_line() {
                     }
                 }
             }
-            let mut seen = vec![0u8; cache.layer_mut(0).len()];
-            for head in 0..3 {
+            let mut seen = vec![0u8; cache.as_mut_slice().len()];
+            for of in (0..2).flat_map(|layer| (0..3).map(move |head| (layer, head))) {
                 for block in 0..4 {
                     for part in parts {
-                        let range = layout.part(part, head, block);
+                        let range = layout.part(part, of, block);
                         assert_eq!(range.start % LINE_BYTES, 0);
+                        assert_eq!(range.start / layout.block_bytes(), block as usize);
                         seen[range].iter_mut().for_each(|byte| *byte += 1);
                     }
                 }
             }
             assert!(seen.iter().all(|&parts| parts == 1), "{dtype}");
-            assert_eq!(cache.layer_mut(1).as_ptr() as usize % LINE_BYTES, 0);
+            assert_eq!(cache.as_mut_slice().as_ptr() as usize % LINE_BYTES, 0);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Copies of blocks within the cache.
 
+use std::ptr;
+
 use shardrun_model::BlockCopy;
 
-use crate::{CpuError, cache::Cache};
+use crate::{CpuError, cache::Cache, disjoint::Disjoint, pool::share};
 
 use super::{Machine, SHARE_OF_ELEMENTS};
 
-/// Copies blocks of all layers and heads, in this order, if all are in the cache. Threads take
-/// whole heads of a layer, where copies follow each other in order.
+/// Copies blocks, in this order, if all are in the cache. Threads take shares of every block, where copies
+/// follow each other in order.
 pub(crate) fn copy_blocks(
     machine: &mut Machine,
     cache: &mut Cache,
@@ -21,16 +23,18 @@ pub(crate) fn copy_blocks(
         }
     }
     let block_bytes = layout.block_bytes();
-    let slabs = cache.slabs_mut();
-    if copies.is_empty() || slabs.is_empty() {
-        return Ok(());
-    }
-    let floats = slabs.len() / limit * copies.len() / size_of::<f32>();
+    let floats = block_bytes / size_of::<f32>() * copies.len();
     let threads = machine.pool.threads_for(floats, SHARE_OF_ELEMENTS);
-    machine.pool.for_each_chunk(threads, slabs, layout.slab_bytes(), |_, slab| {
+    let blocks = Disjoint::new(cache.as_mut_slice());
+    machine.pool.run(threads, |thread, threads| {
+        let share = share(block_bytes, thread, threads);
+        let place = |block: u32| {
+            let first = block as usize * block_bytes;
+            blocks.pointer(first + share.start..first + share.end)
+        };
         for &BlockCopy { from, to } in copies {
-            let from = from as usize * block_bytes;
-            slab.copy_within(from..from + block_bytes, to as usize * block_bytes);
+            // SAFETY: both places were found to have as many bytes, which are this thread's alone.
+            unsafe { ptr::copy(place(from), place(to), share.len()) };
         }
     });
     Ok(())

@@ -52,10 +52,10 @@ impl<'a> Gathered<'a> {
 }
 
 impl Attention<'_> {
-    /// Computes `portions` with the keys and values of `layer`.
+    /// Computes `portions` with the keys and values in `cache`.
     pub(super) fn run<'p>(
         &self,
-        layer: &[u8],
+        cache: &[u8],
         portions: impl Iterator<Item = Portion<'p>>,
         scratch: &mut Scratch<'_>,
         places: &Places<'_>,
@@ -64,7 +64,7 @@ impl Attention<'_> {
         let (mut now, mut ahead) = (&mut Gathered::default(), &mut Gathered::default());
         let mut portions = portions.peekable();
         if let Some(Portion { unit, strips, .. }) = portions.peek() {
-            self.gather(layer, unit, strips.start, ahead);
+            self.gather(cache, unit, strips.start, ahead);
         }
         while let Some(Portion { unit, strips, cut }) = portions.next() {
             self.rotate(&unit, scratch);
@@ -72,8 +72,8 @@ impl Attention<'_> {
             for strip in strips.clone() {
                 std::mem::swap(&mut now, &mut ahead);
                 match portions.peek() {
-                    _ if strip + 1 < strips.end => self.gather(layer, &unit, strip + 1, ahead),
-                    Some(next) => self.gather(layer, &next.unit, next.strips.start, ahead),
+                    _ if strip + 1 < strips.end => self.gather(cache, &unit, strip + 1, ahead),
+                    Some(next) => self.gather(cache, &next.unit, next.strips.start, ahead),
                     None => ahead.count = 0,
                 }
                 let partials = cut.map(|cut| {
@@ -171,7 +171,7 @@ impl Attention<'_> {
     /// Finds the keys and values of a unit's strip `strip`.
     fn gather<'b>(
         &self,
-        layer: &'b [u8],
+        cache: &'b [u8],
         unit: &Unit<'_>,
         strip: usize,
         gathered: &mut Gathered<'b>,
@@ -184,7 +184,8 @@ impl Attention<'_> {
         let (mut block, mut group) = (first / of_block, first % of_block);
         gathered.count = positions.end.div_ceil(tokens) - first;
         for place in &mut gathered.groups[..gathered.count] {
-            *place = self.layout.group(layer, unit.kv_head, blocks[block], group);
+            *place =
+                self.layout.group(cache, (self.input.layer, unit.kv_head), blocks[block], group);
             group += 1;
             if group == of_block {
                 (block, group) = (block + 1, 0);

@@ -89,7 +89,7 @@ pub(crate) fn attention(
 
     let barrier = machine.pool.barrier(threads);
     let attention = Attention { kernels, layout, heads: strip_heads, input, sizes };
-    let layer = Disjoint::new(cache.layer_mut(input.layer));
+    let cache = Disjoint::new(cache.as_mut_slice());
     let scratch = Disjoint::new(scratch.as_mut_slice());
     let places = Places {
         mixed: Disjoint::new(mixed.as_mut_slice()),
@@ -101,12 +101,12 @@ pub(crate) fn attention(
         let mut scratch = sizes.cut(unsafe { scratch.part(sizes.scratch_of(thread)) });
         for part in share(store::parts(heads), thread, threads) {
             // SAFETY: a part is in one share, and nobody reads before all have arrived.
-            unsafe { store::store(kernels, layout, input, (part, &layer), scratch.rotated) };
+            unsafe { store::store(kernels, layout, input, (part, &cache), scratch.rotated) };
         }
         arrival.wait();
         // SAFETY: all threads have stored what they store.
-        let layer = unsafe { layer.all() };
-        attention.run(layer, work.portions(thread), &mut scratch, &places);
+        let cache = unsafe { cache.all() };
+        attention.run(cache, work.portions(thread), &mut scratch, &places);
     });
     // SAFETY: no other thread runs any more.
     let mut scratch = sizes.cut(unsafe { scratch.part(sizes.scratch_of(0)) });

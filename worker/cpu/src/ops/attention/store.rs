@@ -23,7 +23,7 @@ pub(super) fn parts(heads: &HeadShard) -> usize {
     2 * heads.kv_heads.len()
 }
 
-/// Puts the rows' keys, rotated, or their values into part `part` of the blocks of `layer`. So threads
+/// Puts the rows' keys, rotated, or their values into part `part` of the layer's blocks. So threads
 /// take whole parts, and a place in the cache is written by one thread, whatever the block table
 /// says.
 ///
@@ -33,10 +33,10 @@ pub(super) unsafe fn store(
     kernels: AttentionKernels,
     layout: CacheLayout,
     input: &AttentionInput<'_>,
-    (part, layer): (usize, &Disjoint<'_, u8>),
+    (part, cache): (usize, &Disjoint<'_, u8>),
     rotated: &mut [f32],
 ) {
-    let AttentionInput { batch, qkv, heads, rope, .. } = *input;
+    let AttentionInput { batch, layer, qkv, heads, rope, .. } = *input;
     let (dim, kv_heads) = (heads.head_dim, heads.kv_heads.len());
     let (head, of_keys) = (part / 2, part.is_multiple_of(2));
     let (what, number) = if of_keys { (Part::Keys, head) } else { (Part::Values, kv_heads + head) };
@@ -45,7 +45,7 @@ pub(super) unsafe fn store(
     let place = |span: &Span, position: usize| {
         let block = blocks_of(batch, span)[position / tokens];
         // SAFETY: the caller has it alone.
-        unsafe { layer.part(layout.part(what, head, block)) }
+        unsafe { cache.part(layout.part(what, (layer, head), block)) }
     };
     for (at, span) in batch.spans.iter().enumerate() {
         if let Some(soon) = batch.spans.get(at + SPANS_AHEAD).filter(|span| !span.rows.is_empty()) {
