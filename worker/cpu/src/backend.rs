@@ -139,8 +139,9 @@ impl Backend for CpuBackend {
     }
 
     fn begin(&mut self, batch: &Batch) -> Result<(), CpuError> {
-        let cache = self.cache.as_ref().ok_or(CpuError::NoCache)?;
+        let cache = self.cache.as_mut().ok_or(CpuError::NoCache)?;
         batch::check(batch, &cache.layout().shape)?;
+        cache.used(&batch.blocks);
         batch::copy(batch, &mut self.batch);
         self.rope.forget();
         Ok(())

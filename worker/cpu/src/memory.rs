@@ -3,7 +3,7 @@
 //! Weights are streamed whole for every token, and the prefetchers of a CPU stop at the end of a page.
 //! The wish for huge pages has to come before the first write, so the memory is mapped here.
 
-use std::sync::Arc;
+use std::{io, ops::Range, sync::Arc};
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
@@ -51,6 +51,11 @@ impl Memory {
         self.bytes
     }
 
+    /// Where it is. Its pages stay until this value is dropped, too.
+    pub(crate) fn backing(&self) -> Backing {
+        Backing { mapping: Arc::clone(&self.mapping), first: self.first, bytes: self.bytes }
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
         // SAFETY: the part is inside the mapping, and only this value's owner writes to it.
         unsafe { std::slice::from_raw_parts(self.mapping.as_ptr().add(self.first), self.bytes) }
@@ -61,6 +66,48 @@ impl Memory {
         unsafe {
             std::slice::from_raw_parts_mut(self.mapping.as_mut_ptr().add(self.first), self.bytes)
         }
+    }
+}
+
+/// Where a [`Memory`] is, for those who only care for its pages.
+pub(crate) struct Backing {
+    mapping: Arc<MmapRaw>,
+    first: usize,
+    bytes: usize,
+}
+
+impl Backing {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Has the system give the pages of `range`, whatever is in them and whoever writes to them meanwhile.
+    pub(crate) fn populate(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.bytes, "bytes of the memory");
+        #[cfg(target_os = "linux")]
+        return self.mapping.advise_range(
+            memmap2::Advice::PopulateWrite,
+            self.first + range.start,
+            range.len(),
+        );
+        #[cfg(not(target_os = "linux"))]
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// How many bytes of `range`, whole pages, the system has given.
+    #[cfg(test)]
+    pub(crate) fn resident(&self, range: Range<usize>) -> usize {
+        /// Every page is a multiple of it.
+        const PAGE: usize = 4096;
+        assert!(range.start.is_multiple_of(PAGE) && range.end <= self.bytes, "pages of the memory");
+        let mut pages = vec![0u8; range.len().div_ceil(PAGE)];
+        // SAFETY: the range is inside the mapping, and there is a byte for each page.
+        let failed = unsafe {
+            let first = self.mapping.as_mut_ptr().add(self.first + range.start);
+            libc::mincore(first.cast(), range.len(), pages.as_mut_ptr())
+        };
+        assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+        pages.iter().filter(|&&page| page & 1 == 1).count() * PAGE
     }
 }
 

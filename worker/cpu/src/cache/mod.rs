@@ -8,6 +8,7 @@
 //! as `[group][step][dimensions][pair]`, so that sixteen dimensions are added up at once. Where
 //! elements are whole numbers, one float32 a token follows the keys, and one the values.
 
+mod ahead;
 mod lanes;
 mod layout;
 #[cfg(test)]
@@ -18,12 +19,15 @@ use shardrun_model::CacheShape;
 
 use crate::{CpuError, memory::Memory};
 
+use ahead::Ahead;
+
 pub(crate) use lanes::step;
 pub(crate) use layout::{CacheLayout, Part};
 
 /// All keys and values of one rank.
 pub(crate) struct Cache {
     memory: Memory,
+    ahead: Ahead,
     layout: CacheLayout,
 }
 
@@ -41,11 +45,19 @@ pub(crate) struct TokenGroup<'a> {
 impl Cache {
     pub(crate) fn new(shape: CacheShape) -> Result<Self, CpuError> {
         let layout = CacheLayout::new(shape)?;
-        Ok(Self { memory: Memory::zeroed(layout::WHAT, layout.bytes())?, layout })
+        let memory = Memory::zeroed(layout::WHAT, layout.bytes())?;
+        let ahead = Ahead::new(memory.backing());
+        Ok(Self { memory, ahead, layout })
     }
 
     pub(crate) fn layout(&self) -> CacheLayout {
         self.layout
+    }
+
+    /// To be called with the blocks that are in use.
+    pub(crate) fn used(&mut self, blocks: &[u32]) {
+        let count = blocks.iter().max().map_or(0, |&last| last as usize + 1);
+        self.ahead.used(count * self.layout.block_bytes());
     }
 
     /// All blocks, one after the other.
