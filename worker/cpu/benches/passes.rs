@@ -38,19 +38,17 @@ enum Operation {
     Qkv,
     Attention,
     Output,
-    Add,
     GateUp,
     Down,
     Head,
 }
 
 impl Operation {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 7] = [
         Self::Norm,
         Self::Qkv,
         Self::Attention,
         Self::Output,
-        Self::Add,
         Self::GateUp,
         Self::Down,
         Self::Head,
@@ -62,7 +60,6 @@ impl Operation {
             Self::Qkv => "qkv",
             Self::Attention => "attention",
             Self::Output => "output",
-            Self::Add => "add",
             Self::GateUp => "gate-up",
             Self::Down => "down",
             Self::Head => "head",
@@ -286,19 +283,17 @@ impl Model {
         batch: &Batch,
         mix: impl Fn(&mut CpuBackend, usize, Tensor, Operand) -> Result<Operand, CpuError>,
     ) -> Result<(), CpuError> {
-        use Operation::{Add, Attention, Down, GateUp, Head, Norm, Output, Qkv};
+        use Operation::{Attention, Down, GateUp, Head, Norm, Output, Qkv};
         backend.begin(batch)?;
         let mut x = backend.embed(&self.head, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let h = self.on(Norm, || backend.rms_norm(&x, &self.gain, 1e-5))?;
             let qkv = self.on(Qkv, || backend.linear(&h, &layer.qkv))?;
             let mixed = self.on(Attention, || mix(backend, index, qkv, h))?;
-            let o = self.on(Output, || backend.linear(&mixed, &layer.o))?;
-            x = self.on(Add, || backend.all_reduce_add(x, o))?;
+            x = self.on(Output, || backend.linear_all_reduce_add(x, &mixed, &layer.o))?;
             let h = self.on(Norm, || backend.rms_norm(&x, &self.gain, 1e-5))?;
             let h = self.on(GateUp, || backend.gated_linear(&h, &layer.gate_up))?;
-            let down = self.on(Down, || backend.linear(&h, &layer.down))?;
-            x = self.on(Add, || backend.all_reduce_add(x, down))?;
+            x = self.on(Down, || backend.linear_all_reduce_add(x, &h, &layer.down))?;
         }
         let x = backend.sampled_rows(x)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;

@@ -189,13 +189,19 @@ impl Backend for CpuBackend {
         Ok(x)
     }
 
-    fn all_reduce_add(
+    fn linear_all_reduce_add(
         &mut self,
         mut residual: Tensor,
-        mut partial: Tensor,
+        x: &Operand,
+        w: &Matrix,
     ) -> Result<Tensor, CpuError> {
-        self.group.all_reduce(partial.as_mut_slice())?;
-        ops::add(&mut self.machine, &mut residual, &partial);
+        if self.group.size() == 1 {
+            ops::linear_add(&mut self.machine, &mut residual, x, w)?;
+        } else {
+            let mut partial = ops::linear(&mut self.machine, x, w)?;
+            self.group.all_reduce(partial.as_mut_slice())?;
+            ops::add(&mut self.machine, &mut residual, &partial);
+        }
         Ok(residual)
     }
 

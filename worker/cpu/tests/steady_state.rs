@@ -87,12 +87,10 @@ impl Layer {
             &Rope { theta: 1e4, dims: 64, pairs: RopePairs::Neighbours },
             window,
         )?;
-        let o = backend.linear(&mixed, &self.o)?;
-        let x = backend.all_reduce_add(x, o)?;
+        let x = backend.linear_all_reduce_add(x, &mixed, &self.o)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
         let h = backend.gated_linear(&h, &self.gate_up)?;
-        let down = backend.linear(&h, &self.down)?;
-        let x = backend.all_reduce_add(x, down)?;
+        let x = backend.linear_all_reduce_add(x, &h, &self.down)?;
         let x = backend.sampled_rows(x)?;
         let h = backend.rms_norm(&x, &self.gain, 1e-5)?;
         let logits = backend.linear(&h, &self.table)?;

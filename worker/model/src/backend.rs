@@ -131,14 +131,16 @@ pub trait Backend {
     /// If the device or a peer failed.
     fn all_reduce(&mut self, x: Self::Tensor) -> Result<Self::Tensor, Self::Error>;
 
-    /// Sums `partial` over the ranks, in rank order, then adds it to `residual`.
+    /// Adds the products of `x` with `w` to `residual`: see [`Backend::linear`]. What the ranks have is summed
+    /// up in rank order.
     ///
     /// # Errors
     /// If the device or a peer failed.
-    fn all_reduce_add(
+    fn linear_all_reduce_add(
         &mut self,
         residual: Self::Tensor,
-        partial: Self::Tensor,
+        x: &Self::Operand,
+        w: &Self::Matrix,
     ) -> Result<Self::Tensor, Self::Error>;
 
     /// The rows that the batch samples from, in the batch's order.

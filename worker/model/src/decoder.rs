@@ -91,13 +91,11 @@ impl<B: Backend> Decoder<B> {
             }
             let window = self.config.attention_window(index);
             let a = backend.attention(index, qkv, &self.shard.heads, &self.config.rope, window)?;
-            let a = backend.linear(&a, &layer.attention_output)?;
-            x = backend.all_reduce_add(x, a)?;
+            x = backend.linear_all_reduce_add(x, &a, &layer.attention_output)?;
 
             let h = backend.rms_norm(&x, &layer.mlp_norm, epsilon)?;
             let m = backend.gated_linear(&h, &layer.gate_up)?;
-            let m = backend.linear(&m, &layer.down)?;
-            x = backend.all_reduce_add(x, m)?;
+            x = backend.linear_all_reduce_add(x, &m, &layer.down)?;
         }
         if batch.sampled.is_empty() {
             return Ok(None);

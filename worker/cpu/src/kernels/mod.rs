@@ -150,12 +150,14 @@ impl Kernels {
     }
 
     /// Products in float32 of all rows of `x` with quantised weights, which are dequantised on the way:
-    /// those of [`Kernels::multiply_panel`] with the weights that they stand for.
+    /// those of [`Kernels::multiply_panel`] with the weights that they stand for; on top of what is there if
+    /// `add`.
     pub(crate) fn multiply_dequantised(
         self,
         weights: &QuantWeights<'_>,
         x: &FloatPanels,
         products: &mut Rectangle<'_>,
+        add: bool,
     ) {
         /// Sub-blocks at a time: 16 KiB of float32.
         const CHUNK: usize = 8;
@@ -182,7 +184,7 @@ impl Kernels {
                 for (rows, panel) in x.panels() {
                     let panel = &panel[(start - first) * SUB_BLOCK * rows.len()..];
                     let products = products.part(rows, outputs.clone());
-                    self.multiply_panel(floats, panel, products, start > first);
+                    self.multiply_panel(floats, panel, products, add || start > first);
                 }
             }
         }
@@ -280,12 +282,13 @@ impl Kernels {
         each!(self, kernels => rows(kernels))
     }
 
-    /// Products of all rows of `x` with quantised weights: see [`int8`].
+    /// Products of all rows of `x` with quantised weights, on top of what is there if `add`: see [`int8`].
     pub(crate) fn multiply_quants(
         self,
         weights: &QuantWeights<'_>,
         x: &QuantPanels,
         products: &mut Rectangle<'_>,
+        add: bool,
     ) {
         weights.check();
         assert_eq!(x.columns(), weights.sub_blocks.len() * SUB_BLOCK, "columns for all inputs");
@@ -294,9 +297,9 @@ impl Kernels {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Variant::Amx(amx) if int8::tiles_pay(weights.quant_type, x.rows()) => {
-                int8::multiply(amx, weights, x, products);
+                int8::multiply(amx, weights, x, products, add);
             }
-            _ => each!(self, kernels => int8::multiply(kernels, weights, x, products)),
+            _ => each!(self, kernels => int8::multiply(kernels, weights, x, products, add)),
         }
     }
 

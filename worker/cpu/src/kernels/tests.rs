@@ -119,10 +119,10 @@ fn products(
                     }
                 }
                 (Run::Quants(weights), Some(x), None) => {
-                    kernels.multiply_quants(&weights, x, &mut products);
+                    kernels.multiply_quants(&weights, x, &mut products, false);
                 }
                 (Run::Quants(weights), None, Some(x)) => {
-                    kernels.multiply_dequantised(&weights, x, &mut products);
+                    kernels.multiply_dequantised(&weights, x, &mut products, false);
                 }
                 _ => panic!("a form that goes with the weights"),
             }

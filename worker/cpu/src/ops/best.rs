@@ -89,7 +89,7 @@ pub(crate) fn best(
             let groups = start..groups.end.min(start + GROUPS_AT_ONCE);
             let outputs = w.outputs_of(groups.clone());
             let mut products = Rectangle::new(products, rows, outputs.len(), OUTPUTS_AT_ONCE);
-            multiply(kernels, x, w, groups, &mut products);
+            multiply(kernels, x, w, groups, &mut products, false);
             for row in 0..rows {
                 let products = products.row(row);
                 let greatest = kernels.greatest(products);

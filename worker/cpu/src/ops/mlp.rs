@@ -63,7 +63,7 @@ pub(crate) fn gated_linear(
                 let outputs = half * columns + first..half * columns + end;
                 let place = half * at_once;
                 let mut products = both.part(0..rows, place..place + outputs.len());
-                multiply(kernels, x, gate_up, gate_up.groups_of(outputs), &mut products);
+                multiply(kernels, x, gate_up, gate_up.groups_of(outputs), &mut products, false);
             }
             // As many rows as a panel has at most become an operand's at once.
             for (some, both) in scratch[..rows * stride].chunks_mut(GROUP * stride).enumerate() {

@@ -21,7 +21,7 @@ pub(crate) use best::{best, best_of_ranks};
 pub(crate) use bias::add_bias;
 pub(crate) use copy::copy_blocks;
 pub(crate) use embed::embed;
-pub(crate) use linear::linear;
+pub(crate) use linear::{linear, linear_add};
 pub(crate) use mlp::gated_linear;
 pub(crate) use norm::rms_norm;
 pub(crate) use operand::operand;

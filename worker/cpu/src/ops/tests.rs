@@ -219,14 +219,45 @@ fn sampled_rows_are_those_of_the_batch_in_its_order() {
 }
 
 #[test]
-fn a_residual_is_added_by_all_threads_together() {
-    let (a, b) = (Random(1).values(30_000), Random(2).values(30_000));
-    let mut backend = backend(Kernels::detect(), 3);
-    let residual = tensor(&mut backend, &a, 50);
-    let partial = tensor(&mut backend, &b, 50);
-    let sum = backend.all_reduce_add(residual, partial).unwrap();
-    let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
-    assert!(sum.as_slice() == expected);
+fn a_layer_adds_to_the_residual_the_same_in_any_batch() {
+    let (inputs, outputs) = (64, 300);
+    let x = Random(2).values(70 * inputs);
+    let residual = Random(3).values(70 * outputs);
+    for kernels in kernels_that_run() {
+        for activations in activations_of(kernels) {
+            for tensor_type in [TensorType::F32, TensorType::Q4_1] {
+                let options = CpuOptions { activations, ..options(kernels, 2) };
+                let mut backend = CpuBackend::new(options, Box::new(Solo)).unwrap();
+                backend.allocate_cache(CACHE).unwrap();
+                let stored = Stored::random(tensor_type, outputs, inputs, 1);
+                let w = backend.pack(&[stored.view()]).unwrap();
+                let mut sums = |at_once: usize| -> Vec<f32> {
+                    let rows = x.chunks(at_once * inputs).zip(residual.chunks(at_once * outputs));
+                    let sums = rows.flat_map(|(x, residual)| {
+                        let x = tensor(&mut backend, x, inputs);
+                        let x = ops::operand(&mut backend.machine, &x).unwrap();
+                        let residual = tensor(&mut backend, residual, outputs);
+                        let sum = backend.linear_all_reduce_add(residual, &x, &w).unwrap();
+                        sum.as_slice().to_vec()
+                    });
+                    sums.collect()
+                };
+                let together = sums(70);
+                assert_eq!(together, sums(1));
+                assert_eq!(together, sums(23));
+                let expected =
+                    x.chunks(inputs).zip(residual.chunks(outputs)).flat_map(|(x, residual)| {
+                        let stored = &stored;
+                        (residual.iter().enumerate()).map(move |(output, &residual)| {
+                            let weights = stored.row(output);
+                            let terms = weights.iter().zip(x).map(|(w, x)| f64::from(w * x));
+                            f64::from(residual) + terms.sum::<f64>()
+                        })
+                    });
+                assert_all_near(&together, expected, 0.1);
+            }
+        }
+    }
 }
 
 #[test]
@@ -284,7 +315,10 @@ fn collectives_go_over_the_group() {
     let residual = tensor(&mut leader, &[10.0, 20.0, 30.0, 40.0], 2);
     let x = leader.all_reduce(x).unwrap();
     assert_eq!(x.as_slice(), [2.0, 4.0, 6.0, 8.0]);
-    let x = leader.all_reduce_add(residual, x).unwrap();
+    let same = Stored::floats(&[1.0, 0.0, 0.0, 1.0], 2);
+    let same = leader.pack(&[same.view()]).unwrap();
+    let x = ops::operand(&mut leader.machine, &x).unwrap();
+    let x = leader.linear_all_reduce_add(residual, &x, &same).unwrap();
     assert_eq!(x.as_slice(), [14.0, 28.0, 42.0, 56.0]);
     let whole = leader.gather_columns(x, &[0..2, 2..4]).unwrap().unwrap();
     assert_eq!(whole.as_slice(), [14.0, 28.0, 14.0, 28.0, 42.0, 56.0, 42.0, 56.0]);

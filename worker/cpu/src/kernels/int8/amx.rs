@@ -62,7 +62,13 @@ impl Int8 for Amx {
         unsafe { self.without_amx().without_bf16().unpack::<Q>(group, sub_blocks, planes) }
     }
 
-    unsafe fn few<Q: Quants>(self, _: *const u8, _: Range<usize>, _: bool, _: Sums<'_, '_>) {
+    unsafe fn few<Q: Quants>(
+        self,
+        _: *const u8,
+        _: Range<usize>,
+        _: (bool, bool),
+        _: Sums<'_, '_>,
+    ) {
         unreachable!("no number of rows is few");
     }
 

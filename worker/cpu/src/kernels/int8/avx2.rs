@@ -52,7 +52,13 @@ impl Int8 for Avx2 {
         unsafe { unpack::<Q>(group, sub_blocks, planes) }
     }
 
-    unsafe fn few<Q: Quants>(self, _: *const u8, _: Range<usize>, _: bool, _: Sums<'_, '_>) {
+    unsafe fn few<Q: Quants>(
+        self,
+        _: *const u8,
+        _: Range<usize>,
+        _: (bool, bool),
+        _: Sums<'_, '_>,
+    ) {
         unreachable!("no rows are few")
     }
 

@@ -70,12 +70,12 @@ impl Int8 for Avx512 {
         self,
         group: *const u8,
         sub_blocks: Range<usize>,
-        fetch: bool,
+        add_and_fetch: (bool, bool),
         sums: Sums<'_, '_>,
     ) {
         // SAFETY: `self` exists, so the CPU has the features; the rest is the caller's.
         unsafe {
-            for_rows!(sums.panel.width, C => few::<Q, C>(self, group, sub_blocks, fetch, sums))
+            for_rows!(sums.panel.width, C => few::<Q, C>(self, group, sub_blocks, add_and_fetch, sums))
         }
     }
 
@@ -116,10 +116,15 @@ unsafe fn few<Q: Quants, const C: usize>(
     kernels: Avx512,
     group: *const u8,
     sub_blocks: Range<usize>,
-    fetch: bool,
+    (add, fetch): (bool, bool),
     mut sums: Sums<'_, '_>,
 ) {
     let mut totals = [_mm512_setzero_ps(); C];
+    if add {
+        for c in 0..C {
+            totals[c] = kernels.load_some(sums.row(c));
+        }
+    }
     for (at, sub_block) in sub_blocks.enumerate() {
         if fetch {
             let ahead = group.wrapping_add(Q::places(sub_block).1 + AHEAD_BYTES);

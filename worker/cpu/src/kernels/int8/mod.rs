@@ -58,13 +58,13 @@ pub(super) trait Int8: Copy {
         planes: &mut [Plane],
     );
 
-    /// Products of a whole group with a panel of up to [`Self::FEW_ROWS`] rows. With `fetch`, asks for
-    /// what lies some sub-blocks ahead in memory.
+    /// Products of a whole group with a panel of up to [`Self::FEW_ROWS`] rows, on top of what is in the sums
+    /// if `add`. With `fetch`, asks for what lies some sub-blocks ahead in memory.
     unsafe fn few<Q: Quants>(
         self,
         group: *const u8,
         sub_blocks: Range<usize>,
-        fetch: bool,
+        add_and_fetch: (bool, bool),
         sums: Sums<'_, '_>,
     );
 
@@ -119,14 +119,15 @@ pub(super) fn tiles_pay(quant_type: QuantType, rows: usize) -> bool {
     rows >= ROWS && with_quants!(quant_type, Q => !Q::HALVES)
 }
 
-/// All products of `weights` with all rows.
+/// All products of `weights` with all rows, on top of what is there if `add`.
 pub(super) fn multiply<K: Int8>(
     kernels: K,
     weights: &QuantWeights<'_>,
     x: &QuantPanels,
     products: &mut Rectangle<'_>,
+    add: bool,
 ) {
-    with_quants!(weights.quant_type, Q => multiply_type::<K, Q>(kernels, weights, x, products));
+    with_quants!(weights.quant_type, Q => multiply_type::<K, Q>(kernels, weights, x, products, add));
 }
 
 fn multiply_type<K: Int8, Q: Quants>(
@@ -134,6 +135,7 @@ fn multiply_type<K: Int8, Q: Quants>(
     weights: &QuantWeights<'_>,
     x: &QuantPanels,
     products: &mut Rectangle<'_>,
+    add: bool,
 ) {
     let QuantWeights { records, group_bytes, ref sub_blocks, .. } = *weights;
     let panels = |skipped: usize| {
@@ -150,7 +152,7 @@ fn multiply_type<K: Int8, Q: Quants>(
                 let (first, fetch) = (group * GROUP, first_row == 0);
                 let sums = Sums { panel, first_row, first, products: &mut *products };
                 // SAFETY: the weights were checked, and a panel has as many sub-blocks as they do.
-                unsafe { kernels.few::<Q>(records, sub_blocks.clone(), fetch, sums) };
+                unsafe { kernels.few::<Q>(records, sub_blocks.clone(), (add, fetch), sums) };
             }
         }
         return;
@@ -177,7 +179,7 @@ fn multiply_type<K: Int8, Q: Quants>(
                 let sums =
                     Sums { panel, first_row, first: group * GROUP, products: &mut *products };
                 // SAFETY: as above.
-                unsafe { kernels.tile::<Q>(&mut session, planes, at > 0, next, sums) };
+                unsafe { kernels.tile::<Q>(&mut session, planes, add || at > 0, next, sums) };
             }
         }
     }
