@@ -184,7 +184,7 @@ pub(super) const KEYS: &[Key] = &[
         path: "kv_cache.max_tokens",
         kind: Kind::Integer { min: 8, max: 1 << 32 },
         fallback: Fallback::Is("32768"),
-        doc: "Tokens that the whole cache holds, rounded down to whole blocks.",
+        doc: "Tokens that the whole cache holds, rounded down to whole blocks. Its memory is taken as they come, on CPUs 64 MiB ahead.",
     },
     Key {
         path: "kv_cache.tokens_per_block",
