@@ -13,8 +13,8 @@ fn drain(ranks: i64, signal: Signal) -> anyhow::Result<()> {
     let Some(setup) = setup()? else { return Ok(()) };
     let deployment = setup.set("model.tp_size", ranks).serve()?;
     let client = deployment.client()?;
-    let expected = client.generate(&request(150))?;
-    let stream = Streaming::begin(&client, 150)?;
+    let expected = client.generate(&request(800))?;
+    let stream = Streaming::begin(&client, 800)?;
     deployment.signal(Role::Launcher, signal)?;
     until("the deployment to drain", END, || Ok(client.get("/v2/health/ready")?.status == 400))?;
     let reply = client.post("/v2/models/ensemble/generate", request(1).to_string())?;

@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     serving: OnceLock<Serving>,
     /// Requests that were submitted and have not started.
     waiting: AtomicU32,
+    why_ended: OnceLock<String>,
 }
 
 /// What clients need of an engine that is ready.
@@ -82,6 +83,7 @@ pub fn local_engine() -> (LocalEngine, Inbox) {
         state: AtomicU8::new(EngineState::Loading as u8),
         serving: OnceLock::new(),
         waiting: AtomicU32::new(0),
+        why_ended: OnceLock::new(),
     });
     (LocalEngine { commands: sender, shared: shared.clone() }, Inbox { commands, shared })
 }
@@ -174,6 +176,10 @@ impl EngineClient for LocalEngine {
         self.shared.serving.get().map(|serving| serving.limits)
     }
 
+    fn why_ended(&self) -> Option<String> {
+        self.shared.why_ended.get().cloned()
+    }
+
     fn take_iterations(&self) -> BoxFuture<'_, Vec<IterationStats>> {
         let serving = self.shared.serving();
         let rows = serving.and_then(|serving| serving.request_rows.as_ref());
@@ -217,8 +223,15 @@ impl Shared {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Takes no requests from now on, because of `why`.
+    pub(crate) fn end(&self, why: String) {
+        let set = self.why_ended.set(why);
+        debug_assert!(set.is_ok(), "an engine ends once");
+        self.leave_for(EngineState::Stopped);
+    }
+
     /// States only go forward.
-    pub(crate) fn leave_for(&self, state: EngineState) {
+    fn leave_for(&self, state: EngineState) {
         self.state.fetch_max(state as u8, Ordering::AcqRel);
     }
 }

@@ -8,7 +8,7 @@ use crossbeam_queue::ArrayQueue;
 use shardrun_comm::{CommError, Mail};
 use shardrun_metrics::{Counter, Histogram, Iteration, MetricsPage};
 use shardrun_model::Backend;
-use shardrun_wire::{EngineLimits, EngineState, FinishReason, KvEvent};
+use shardrun_wire::{EngineLimits, FinishReason, KvEvent, Refused};
 use thiserror::Error;
 use tracing::{debug, info};
 
@@ -159,11 +159,12 @@ impl<B: Backend> Leader<B> {
     /// [`EngineError`] if an iteration failed; all requests have been told.
     pub fn run(mut self) -> Result<(), EngineError<B::Error>> {
         let result = self.serve();
-        self.inbox.shared.leave_for(EngineState::Stopped);
-        let reason = FinishReason::Failed(match &result {
-            Ok(()) => "the server is shutting down".to_owned(),
+        let why = match &result {
+            Ok(()) => Refused::Draining.to_string(),
             Err(error) => error.to_string(),
-        });
+        };
+        self.inbox.shared.end(why.clone());
+        let reason = FinishReason::Failed(why);
         self.scheduler.end_all(&reason, &mut self.events);
         self.deliver();
         while let Ok(command) = self.inbox.commands.try_recv() {

@@ -21,7 +21,7 @@ pub(crate) fn rms_norm(
     let writer = normed.writer();
     let threads = machine.pool.threads_for(rows * columns, SHARE_OF_ELEMENTS);
     // As many rows as a panel has at most become an operand's at once.
-    let at_once = rows.div_ceil(threads).min(GROUP);
+    let at_once = rows.div_ceil(threads).clamp(1, GROUP);
     let room = at_once * columns;
     let mut scratch = machine.workspace.take(threads * room)?;
     machine.pool.for_each_chunk(threads, scratch.as_mut_slice(), room, |thread, scaled| {

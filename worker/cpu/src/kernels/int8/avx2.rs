@@ -56,7 +56,8 @@ impl Int8 for Avx2 {
         self,
         _: *const u8,
         _: Range<usize>,
-        _: (bool, bool),
+        _: bool,
+        _: bool,
         _: Sums<'_, '_>,
     ) {
         unreachable!("no rows are few")

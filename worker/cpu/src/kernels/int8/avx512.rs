@@ -70,12 +70,13 @@ impl Int8 for Avx512 {
         self,
         group: *const u8,
         sub_blocks: Range<usize>,
-        add_and_fetch: (bool, bool),
+        add: bool,
+        fetch: bool,
         sums: Sums<'_, '_>,
     ) {
         // SAFETY: `self` exists, so the CPU has the features; the rest is the caller's.
         unsafe {
-            for_rows!(sums.panel.width, C => few::<Q, C>(self, group, sub_blocks, add_and_fetch, sums))
+            for_rows!(sums.panel.width, C => few::<Q, C>(self, group, sub_blocks, add, fetch, sums))
         }
     }
 
@@ -116,7 +117,8 @@ unsafe fn few<Q: Quants, const C: usize>(
     kernels: Avx512,
     group: *const u8,
     sub_blocks: Range<usize>,
-    (add, fetch): (bool, bool),
+    add: bool,
+    fetch: bool,
     mut sums: Sums<'_, '_>,
 ) {
     let mut totals = [_mm512_setzero_ps(); C];

@@ -64,7 +64,8 @@ pub(super) trait Int8: Copy {
         self,
         group: *const u8,
         sub_blocks: Range<usize>,
-        add_and_fetch: (bool, bool),
+        add: bool,
+        fetch: bool,
         sums: Sums<'_, '_>,
     );
 
@@ -152,7 +153,7 @@ fn multiply_type<K: Int8, Q: Quants>(
                 let (first, fetch) = (group * GROUP, first_row == 0);
                 let sums = Sums { panel, first_row, first, products: &mut *products };
                 // SAFETY: the weights were checked, and a panel has as many sub-blocks as they do.
-                unsafe { kernels.few::<Q>(records, sub_blocks.clone(), (add, fetch), sums) };
+                unsafe { kernels.few::<Q>(records, sub_blocks.clone(), add, fetch, sums) };
             }
         }
         return;

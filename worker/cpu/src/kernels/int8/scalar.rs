@@ -55,7 +55,8 @@ impl Int8 for Scalar {
         self,
         _: *const u8,
         _: Range<usize>,
-        _: (bool, bool),
+        _: bool,
+        _: bool,
         _: Sums<'_, '_>,
     ) {
         unreachable!("no rows are few")
