@@ -33,12 +33,15 @@ struct Dots([[i32; GROUP]; TILE_ROWS]);
 
 const _: () = assert!(size_of::<Dots>() == TILE_BYTES);
 
-/// The products under way: the one that is scaled next is in memory, in the place of its parity, and the one
-/// after it still in the tile of its own.
+/// Sub-blocks that are begun before they are scaled.
+const BEGUN: usize = 3;
+
+/// The products under way: those that are scaled next are in memory, in the place of their parity, and those
+/// of the two sub-blocks after them still in tiles.
 pub(in crate::kernels) struct Pipeline {
     tiles: Tiles,
     dots: [Dots; 2],
-    /// Whether they are those of the first two sub-blocks of the panel that comes next.
+    /// Whether they are those of the first sub-blocks of the panel that comes next.
     filled: bool,
 }
 
@@ -114,17 +117,22 @@ unsafe fn tile<Q: Quants, const C: usize>(
         for c in 0..C {
             totals[c] = kernels.load_some(sums.row(c));
         }
+    } else {
+        // Else what is written at the end would hold up the products of the next panel.
+        for c in 0..C {
+            _mm_prefetch::<_MM_HINT_ET0>(sums.row(c).as_ptr().cast());
+        }
     }
     // SAFETY: the caller vouches for the panels.
-    unsafe { pipeline.run::<Q, C>(planes, sums.panel.records, next, &mut totals) };
+    let totals = unsafe { pipeline.run::<Q, C>(planes, sums.panel.records, next, totals) };
     for c in 0..C {
         kernels.store_some(sums.row(c), totals[c]);
     }
 }
 
 impl Pipeline {
-    /// Adds products of all sub-blocks, scaled, to the totals of `C` rows, and leaves those of the first two of
-    /// the next panel.
+    /// Adds products of all sub-blocks, scaled, to the totals of `C` rows, and may begin with those of the next
+    /// panel.
     ///
     /// # Safety
     /// The CPU has AVX-512. The panels have as many sub-blocks, and sixteen rows can be read of each, whatever
@@ -135,45 +143,48 @@ impl Pipeline {
         planes: &[Plane],
         records: *const u8,
         next: Option<Panel>,
-        totals: &mut [__m512; C],
-    ) {
+        totals: [__m512; C],
+    ) -> [__m512; C] {
+        // A copy of its own is in registers, whatever callers do with theirs.
+        let mut totals = totals;
         let Self { tiles, dots: [even, odd], filled } = self;
         let record = |at: usize| records.wrapping_add(at * TOKEN_BYTES * C);
-        // What follows sub-block `at` in its place.
+        // Parities go on from one panel to the next.
+        let next = next.filter(|_| planes.len() >= BEGUN && planes.len().is_multiple_of(2));
+        // What is begun while sub-block `at` is scaled.
         let after = |at: usize| {
-            let place = at % 2;
-            if let Some(plane) = planes.get(at + 2) {
-                return Some((record(at + 2), plane));
+            let at = at + BEGUN;
+            if let Some(plane) = planes.get(at) {
+                return Some((record(at), plane));
             }
             let Panel { records, width } = next?;
-            let first = records.wrapping_add(place * TOKEN_BYTES * width);
-            Some((first, planes.get(place)?))
+            let at = at - planes.len();
+            Some((records.wrapping_add(at * TOKEN_BYTES * width), planes.get(at)?))
         };
         // SAFETY: the caller vouches for the panels.
         unsafe {
             if !*filled {
                 if let Some(plane) = planes.first() {
-                    load::<0>(tiles, record(0));
-                    multiply::<0>(tiles, plane);
+                    begin::<0>(tiles, record(0), plane);
                     store::<0>(tiles, even);
                 }
                 if let Some(plane) = planes.get(1) {
-                    load::<1>(tiles, record(1));
-                    multiply::<1>(tiles, plane);
+                    begin::<1>(tiles, record(1), plane);
+                }
+                if let Some(plane) = planes.get(2) {
+                    begin::<0>(tiles, record(2), plane);
                 }
             }
             for at in (0..planes.len()).step_by(2) {
                 let scaled = Scaled { plane: &planes[at], record: record(at), dots: even };
-                step::<Q, C, 0, 1>(tiles, after(at), scaled, odd, totals);
-                let Some(plane) = planes.get(at + 1) else {
-                    store::<0>(tiles, even);
-                    break;
-                };
+                step::<Q, C, 1>(tiles, scaled, odd, after(at), &mut totals);
+                let Some(plane) = planes.get(at + 1) else { break };
                 let scaled = Scaled { plane, record: record(at + 1), dots: odd };
-                step::<Q, C, 1, 0>(tiles, after(at + 1), scaled, even, totals);
+                step::<Q, C, 0>(tiles, scaled, even, after(at + 1), &mut totals);
             }
         }
         *filled = next.is_some();
+        totals
     }
 }
 
@@ -184,32 +195,48 @@ struct Scaled<'a> {
     dots: &'a Dots,
 }
 
-/// Scales products, makes those of `next` in tile `D`, and writes those in tile `LAST` to `last`: each where
-/// the CPU has something else to do while it takes its time.
+/// Scales products, writes those in tile `D` to `last`, and begins in their place those of `next`: each where the
+/// CPU has something else to do while it takes its time.
 ///
 /// # Safety
 /// As [`Pipeline::run`].
 #[inline(always)]
-unsafe fn step<Q: Quants, const C: usize, const D: u8, const LAST: u8>(
+unsafe fn step<Q: Quants, const C: usize, const D: u8>(
     tiles: &Tiles,
-    next: Option<(*const u8, &Plane)>,
     scaled: Scaled<'_>,
     last: &mut Dots,
+    next: Option<(*const u8, &Plane)>,
     totals: &mut [__m512; C],
 ) {
     // SAFETY: the caller's promises.
     unsafe {
-        if let Some((record, _)) = next {
-            load::<D>(tiles, record);
-        }
+        store::<D>(tiles, last);
         scale::<Q, C, 0, 4>(&scaled, totals);
-        if let Some((_, plane)) = next {
-            multiply::<D>(tiles, plane);
+        if let Some((record, _)) = next {
+            load_rows::<D>(tiles, record);
         }
         scale::<Q, C, 4, 8>(&scaled, totals);
-        store::<LAST>(tiles, last);
-        scale::<Q, C, 8, 16>(&scaled, totals);
+        if let Some((_, plane)) = next {
+            load_quants::<D>(tiles, plane);
+        }
+        scale::<Q, C, 8, 12>(&scaled, totals);
+        if next.is_some() {
+            multiply::<D>(tiles);
+        }
+        scale::<Q, C, 12, 16>(&scaled, totals);
     }
+}
+
+/// Begins the products of a sub-block in tile `D`.
+///
+/// # Safety
+/// Sixteen rows can be read from `record` on.
+#[inline(always)]
+unsafe fn begin<const D: u8>(tiles: &Tiles, record: *const u8, plane: &Plane) {
+    // SAFETY: the caller vouches for the record.
+    unsafe { load_rows::<D>(tiles, record) };
+    load_quants::<D>(tiles, plane);
+    multiply::<D>(tiles);
 }
 
 /// Reads a sub-block of a panel for the products in tile `D`.
@@ -217,7 +244,7 @@ unsafe fn step<Q: Quants, const C: usize, const D: u8, const LAST: u8>(
 /// # Safety
 /// Sixteen rows can be read from `record` on.
 #[inline(always)]
-unsafe fn load<const D: u8>(tiles: &Tiles, record: *const u8) {
+unsafe fn load_rows<const D: u8>(tiles: &Tiles, record: *const u8) {
     // SAFETY: the caller vouches for the record.
     unsafe {
         match D {
@@ -227,23 +254,26 @@ unsafe fn load<const D: u8>(tiles: &Tiles, record: *const u8) {
     }
 }
 
-/// Makes tile `D` the products of a sub-block's quants with the rows that [`load`] has read for it.
+/// Reads a sub-block's quants for the products in tile `D`.
 #[inline(always)]
-fn multiply<const D: u8>(tiles: &Tiles, plane: &Plane) {
-    tiles.zero::<D>();
+fn load_quants<const D: u8>(tiles: &Tiles, plane: &Plane) {
     let quants = plane.quants.as_ptr().cast();
     // SAFETY: quants have the size of a tile.
     unsafe {
         match D {
-            0 => {
-                tiles.load::<4>(quants, LINE);
-                tiles.multiply_bytes::<D, 2, 4>();
-            }
-            _ => {
-                tiles.load::<5>(quants, LINE);
-                tiles.multiply_bytes::<D, 3, 5>();
-            }
+            0 => tiles.load::<4>(quants, LINE),
+            _ => tiles.load::<5>(quants, LINE),
         }
+    }
+}
+
+/// Makes tile `D` the products of the rows and the quants that were read for it.
+#[inline(always)]
+fn multiply<const D: u8>(tiles: &Tiles) {
+    tiles.zero::<D>();
+    match D {
+        0 => tiles.multiply_bytes::<D, 2, 4>(),
+        _ => tiles.multiply_bytes::<D, 3, 5>(),
     }
 }
 

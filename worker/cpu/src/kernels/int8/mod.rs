@@ -34,6 +34,7 @@ use crate::{
 /// Sub-blocks that are unpacked at once: 18 KiB, which leaves room for a panel's in the first-level
 /// cache.
 const CHUNK: usize = 24;
+const _: () = assert!(CHUNK.is_multiple_of(2), "pairs of sub-blocks");
 
 /// What an instruction set brings.
 ///
@@ -163,7 +164,10 @@ fn multiply_type<K: Int8, Q: Quants>(
     let chunks = sub_blocks.len().div_ceil(CHUNK);
     for group in 0..weights.groups {
         for at in 0..chunks {
-            let chunk = part(sub_blocks, at, chunks);
+            // An odd number of sub-blocks interrupts what AMX does meanwhile, so that only the last may be odd.
+            let pairs = part(&(0..sub_blocks.len().div_ceil(2)), at, chunks);
+            let end = sub_blocks.end.min(sub_blocks.start + 2 * pairs.end);
+            let chunk = sub_blocks.start + 2 * pairs.start..end;
             let planes = &mut planes[..chunk.len()];
             let base = records[group * group_bytes..].as_ptr();
             // SAFETY: as above.
