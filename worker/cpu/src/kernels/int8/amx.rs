@@ -117,11 +117,6 @@ unsafe fn tile<Q: Quants, const C: usize>(
         for c in 0..C {
             totals[c] = kernels.load_some(sums.row(c));
         }
-    } else {
-        // Else what is written at the end would hold up the products of the next panel.
-        for c in 0..C {
-            _mm_prefetch::<_MM_HINT_ET0>(sums.row(c).as_ptr().cast());
-        }
     }
     // SAFETY: the caller vouches for the panels.
     let totals = unsafe { pipeline.run::<Q, C>(planes, sums.panel.records, next, totals) };
