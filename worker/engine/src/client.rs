@@ -235,3 +235,18 @@ impl Shared {
         self.state.fetch_max(state as u8, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_says_why_it_ended_once_it_has() {
+        let (engine, inbox) = local_engine();
+        engine.drain();
+        assert_eq!((engine.state(), engine.why_ended()), (EngineState::Draining, None));
+        inbox.shared.end(Refused::Draining.to_string());
+        let why = Some("the server is shutting down".to_owned());
+        assert_eq!((engine.state(), engine.why_ended()), (EngineState::Stopped, why));
+    }
+}
