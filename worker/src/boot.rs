@@ -104,6 +104,7 @@ pub(crate) fn run(cli: &Cli, began: Instant) -> anyhow::Result<()> {
     let of_run = own_reading.as_ref().ok().and_then(|own| own.run.shm_prefix.as_ref());
     let of_run = of_run.map_or_else(|| prefix.clone(), ToString::to_string);
     exit::on_abort_remove(of_run, own_prefix.clone());
+    signals::block()?;
     let scratch = ScratchDir::create(&format!("{own_prefix}mpi"))?;
     for transport in ["vader", "sm"] {
         set_for_mpi(&format!("btl_{transport}_backing_directory"), scratch.path().as_os_str());
@@ -117,7 +118,7 @@ pub(crate) fn run(cli: &Cli, began: Instant) -> anyhow::Result<()> {
     {
         set_for_mpi("btl_tcp_if_include", interface.as_ref());
     }
-    signals::block()?;
+    signals::wait()?;
 
     let before_mpi = Instant::now();
     let mut world =
@@ -264,7 +265,7 @@ fn live(mut rank: Rank, watcher: Watcher, hello: Hello, beats: Beats) -> anyhow:
             move |signal| {
                 life.say(&FromRank::Signalled { signal });
             }
-        })?;
+        });
         let file = load::open(&rank)?;
         let loaded = load::shard(&rank, &file, &life)?;
         drop(file);

@@ -63,7 +63,7 @@ pub(crate) fn lead(
                 drain(&engine, grace);
             }
         }
-    })?;
+    });
 
     let loading = Instant::now();
     // Read while the shards load: it takes as long.

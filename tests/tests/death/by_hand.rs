@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use nix::sys::signal::Signal::{SIGKILL, SIGSTOP, SIGTERM};
-use shardrun_tests::Role;
+use shardrun_tests::{Role, has_thread, until, until_some};
 
 use super::{By, END, Hit, LOST_A_RANK, SILENCE_MS, Streaming, When, hit, host, request, setup};
 
@@ -79,5 +79,26 @@ fn by_hand_sigterm_to_mpirun_ends_cleanly() -> anyhow::Result<()> {
     let took = deployment.wait_until_gone(END)?;
     println!("by hand, SIGTERM to mpirun: all gone after {took:.2?}");
     ensure!(!deployment.stderr().contains("ERROR"), "{}", deployment.stderr());
+    Ok(())
+}
+
+#[test]
+fn by_hand_sigterm_while_ranks_wait_for_each_other() -> anyhow::Result<()> {
+    let Some(setup) = setup()? else { return Ok(()) };
+    let deployment = setup.by_hand(2)?;
+    // Before it has come to MPI_Init, in which rank 1 waits for it.
+    let pid_of = |rank| until_some("a rank", END, || Ok(deployment.pid(Role::Rank(rank)).ok()));
+    pid_of(0)?;
+    deployment.signal(Role::Rank(0), SIGSTOP)?;
+    let waiting = pid_of(1)?;
+    until("rank 1 to begin MPI", END, || Ok(has_thread(waiting, "signals")))?;
+    deployment.signal(Role::Rank(1), SIGTERM)?;
+    let status = deployment.wait(END)?;
+    ensure!(status.code() == Some(128 + 15), "{status}");
+    let took = deployment.wait_until_gone(END)?;
+    println!("by hand, SIGTERM to a rank that waits for another: all gone after {took:.2?}");
+    let printed = deployment.stderr();
+    ensure!(printed.contains("process rank 1 with PID"), "{printed}");
+    ensure!(printed.contains("exited on signal 15 (Terminated)"), "{printed}");
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Memory that the system gives before a token comes for it.
 //!
 //! The first touch of a huge page takes the system up to milliseconds, in which everybody in the batch would
-//! wait. So a thread that runs where no other wants to touches what comes after the blocks that are in use; low
-//! ones are used first. What it has not come to is touched by the tokens, as ever.
+//! wait. So a thread touches what comes after the blocks that are in use; low ones are used first. What it has
+//! not come to is touched by the tokens, as ever.
+//!
+//! It has the same right to a CPU as any other thread: meanwhile it holds a lock of the system's without which
+//! none of the process can change what is mapped, so that it must not wait for those that compute.
 
 use std::{
-    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
@@ -85,8 +87,6 @@ impl Shared {
 
 /// Goes as far as it is told, until it is to end or the system refuses.
 fn run(shared: &Shared, backing: &Backing) {
-    // Without it the thread is only less polite.
-    let _ = idle_only();
     let mut done = 0;
     loop {
         let state = shared.lock();
@@ -104,18 +104,10 @@ fn run(shared: &Shared, backing: &Backing) {
     }
 }
 
-/// Has the calling thread run only where no other wants to.
-fn idle_only() -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the parameters outlive the call; 0 is the calling thread.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -144,6 +136,57 @@ mod tests {
         reaches(AHEAD_BYTES + 3 * STEP_BYTES);
         ahead.used(usize::MAX);
         reaches(3 * AHEAD_BYTES);
+        Ok(())
+    }
+
+    /// Binds the calling thread, and those that it starts, to one of the CPUs that it may have.
+    fn bind_to_one_cpu() -> io::Result<()> {
+        // SAFETY: a set is plain bits, both calls are told its size, and 0 is the calling thread.
+        unsafe {
+            let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+            if libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let first = (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &cpus));
+            libc::CPU_ZERO(&mut cpus);
+            libc::CPU_SET(first.unwrap_or(0), &mut cpus);
+            match libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+    }
+
+    #[test]
+    fn others_can_map_memory_while_its_cpu_is_computed_on() -> Result<(), crate::CpuError> {
+        const BYTES: usize = 512 << 20;
+        let memory = Memory::zeroed("a test", BYTES)?;
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (memory, done) = (&memory, &done);
+            scope.spawn(move || {
+                let bound = bind_to_one_cpu();
+                assert!(bound.is_ok(), "{bound:?}");
+                let mut ahead = Ahead::new(memory.backing());
+                ahead.used(BYTES);
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            let began = Instant::now();
+            let mut longest = Duration::ZERO;
+            while memory.backing().resident(0..BYTES) < BYTES
+                && began.elapsed() < Duration::from_secs(5)
+            {
+                let before = Instant::now();
+                drop(Memory::zeroed("another", 4096));
+                longest = longest.max(before.elapsed());
+                thread::sleep(Duration::from_millis(1));
+            }
+            done.store(true, Ordering::Relaxed);
+            // Turns on a CPU are milliseconds; who never gets one is here only when the other is done.
+            assert!(longest < Duration::from_secs(1), "it took {longest:?}");
+        });
         Ok(())
     }
 }
