@@ -106,12 +106,11 @@ fn run(shared: &Shared, backing: &Backing) {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::memory::Memory;
+    use crate::{memory::Memory, pool::affinity};
 
     #[test]
     fn what_follows_the_used_bytes_is_there_before_it_is_written() -> Result<(), crate::CpuError> {
@@ -139,24 +138,6 @@ mod tests {
         Ok(())
     }
 
-    /// Binds the calling thread, and those that it starts, to one of the CPUs that it may have.
-    fn bind_to_one_cpu() -> io::Result<()> {
-        // SAFETY: a set is plain bits, both calls are told its size, and 0 is the calling thread.
-        unsafe {
-            let mut cpus: libc::cpu_set_t = std::mem::zeroed();
-            if libc::sched_getaffinity(0, size_of_val(&cpus), &raw mut cpus) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            let first = (0..libc::CPU_SETSIZE as usize).find(|&cpu| libc::CPU_ISSET(cpu, &cpus));
-            libc::CPU_ZERO(&mut cpus);
-            libc::CPU_SET(first.unwrap_or(0), &mut cpus);
-            match libc::sched_setaffinity(0, size_of_val(&cpus), &raw const cpus) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        }
-    }
-
     #[test]
     fn others_can_map_memory_while_its_cpu_is_computed_on() -> Result<(), crate::CpuError> {
         const BYTES: usize = 512 << 20;
@@ -165,7 +146,9 @@ mod tests {
         thread::scope(|scope| {
             let (memory, done) = (&memory, &done);
             scope.spawn(move || {
-                let bound = bind_to_one_cpu();
+                // SAFETY: it only asks. Threads that this one starts are bound with it.
+                let cpu = unsafe { libc::sched_getcpu() };
+                let bound = affinity::pin(usize::try_from(cpu).unwrap_or_default());
                 assert!(bound.is_ok(), "{bound:?}");
                 let mut ahead = Ahead::new(memory.backing());
                 ahead.used(BYTES);

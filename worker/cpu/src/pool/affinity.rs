@@ -3,7 +3,7 @@
 use std::{io, mem};
 
 /// Binds the calling thread to `core`, as the system numbers them.
-pub(super) fn pin(core: usize) -> io::Result<()> {
+pub(crate) fn pin(core: usize) -> io::Result<()> {
     // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
     if core >= 8 * size_of_val(&set) {

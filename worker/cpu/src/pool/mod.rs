@@ -2,7 +2,7 @@
 //!
 //! Results never depend on which thread computes what.
 
-mod affinity;
+pub(crate) mod affinity;
 mod barrier;
 mod signal;
 #[cfg(test)]
